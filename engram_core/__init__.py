@@ -1,0 +1,90 @@
+"""Engram: memory for agents. Importing this loads neither a framework nor Chroma; names load when first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engram_core.binding import Binding
+    from engram_core.bootstrap import shared as default_engram
+    from engram_core.design import Ask, Candidates, Design, Statistics, View
+    from engram_core.domain.change import Add, Archive, Change, Draft, Edit, Ignore, Merge, Restore, Reweigh, Supersede
+    from engram_core.domain.errors import (
+        ChangeRefused,
+        EmbedderMismatch,
+        EmbeddingFailed,
+        EngramError,
+        FactNotFound,
+        IndexUnavailable,
+        InvalidInput,
+        InvalidPolicy,
+        InvalidScope,
+        MissingExtra,
+        ModelFailed,
+        RecallNotFound,
+        SchemaTooNew,
+        StoreClosed,
+        StoreUnavailable,
+    )
+    from engram_core.domain.fact import Fact, Origin, Slot, Status
+    from engram_core.domain.message import Episode, Message
+    from engram_core.domain.policy import MemoryPolicy
+    from engram_core.domain.reason import Reason
+    from engram_core.domain.recall import AddResult, Dropped, Outcome, Query, Recall, Scored, ScoredFact, Usage
+    from engram_core.domain.scope import Scope
+    from engram_core.engram import Engram, Memory
+    from engram_core.operations.explain import FactExplanation, RecallExplanation
+    from engram_core.ports import Decision, Embedder, LanguageModel, TokenCounter
+    from engram_core.turns import Turn, Turns
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "binding": ("Binding",),
+    "design": ("Ask", "Candidates", "Design", "Statistics", "View"),
+    "domain.change": (
+        "Add", "Archive", "Change", "Draft", "Edit", "Ignore", "Merge", "Restore", "Reweigh", "Supersede",
+    ),
+    "domain.errors": (
+        "ChangeRefused", "EmbedderMismatch", "EmbeddingFailed", "EngramError", "FactNotFound", "IndexUnavailable",
+        "InvalidInput", "InvalidPolicy", "InvalidScope", "MissingExtra", "ModelFailed", "RecallNotFound",
+        "SchemaTooNew", "StoreClosed", "StoreUnavailable",
+    ),
+    "domain.fact": ("Fact", "Origin", "Slot", "Status"),
+    "domain.message": ("Episode", "Message"),
+    "domain.policy": ("MemoryPolicy",),
+    "domain.reason": ("Reason",),
+    "domain.recall": ("AddResult", "Dropped", "Outcome", "Query", "Recall", "Scored", "ScoredFact", "Usage"),
+    "domain.scope": ("Scope",),
+    "engram": ("Engram", "Memory"),
+    "operations.explain": ("FactExplanation", "RecallExplanation"),
+    "ports": ("Decision", "Embedder", "LanguageModel", "TokenCounter"),
+    "turns": ("Turn", "Turns"),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Add", "AddResult", "Archive", "Ask", "Binding", "Candidates", "Change", "ChangeRefused", "Decision", "Design",
+    "Draft", "Dropped", "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode",
+    "Fact", "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy",
+    "InvalidScope", "LanguageModel", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed",
+    "Origin", "Outcome", "Query", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Restore", "Reweigh",
+    "SchemaTooNew", "Scope", "Scored", "ScoredFact", "Slot", "Statistics", "Status", "StoreClosed",
+    "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage", "View", "default_engram",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "default_engram":
+        value = import_module("engram_core.bootstrap").shared
+    elif name in _HOME_OF:
+        value = getattr(import_module(f"engram_core.{_HOME_OF[name]}"), name)
+    else:
+        raise AttributeError(f"module 'engram_core' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,95 @@
+"""Change: everything that can be proposed to happen to memory. Proposals only; `floor.legality` disposes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from engram_core.domain.fact import Fact, Slot
+from engram_core.domain.message import Message
+from engram_core.domain.reason import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A fact as a design proposes it. Id, scope, origin and trust are not a design's to choose."""
+
+    text: str
+    messages: tuple[Message, ...]
+    kind: str = "observation"
+    slot: Slot | None = None
+    importance: float = 0.5
+    confidence: float = 1.0
+    sources: tuple[str, ...] = ()
+    speaker: str | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Remember a new statement."""
+
+    draft: Draft
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """The statement is already known: append its messages to `fact_id`'s origin. `twin` is the new wording."""
+
+    fact_id: str
+    twin: Draft
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Supersede:
+    """A new statement replaces `fact_id`, which is archived with a link to the new one."""
+
+    fact_id: str
+    draft: Draft
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Reweigh:
+    """Change a fact's importance."""
+
+    fact_id: str
+    importance: float
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Take a fact out of recall; it stays restorable."""
+
+    fact_id: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Bring an archived fact back into recall."""
+
+    fact_id: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Do not remember a message."""
+
+    message: Message
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A person corrects a fact. Designs may not propose this; see docs/adr/0005."""
+
+    after: Fact
+    reason: Reason
+
+
+Change = Add | Merge | Supersede | Reweigh | Archive | Restore | Ignore | Edit

@@ -1,0 +1,67 @@
+"""Every error a caller can meet. Each message says what happened and what to do; nothing here handles errors."""
+
+from __future__ import annotations
+
+
+class EngramError(Exception):
+    """Base of everything Engram raises on purpose."""
+
+
+class InvalidScope(EngramError, ValueError):
+    """A scope path breaks the grammar. Paths are refused, never normalised."""
+
+
+class InvalidInput(EngramError, ValueError):
+    """An argument has a wrong type, range or size."""
+
+
+class InvalidPolicy(EngramError, ValueError):
+    """A policy field is unknown or outside its range."""
+
+
+class FactNotFound(EngramError, LookupError):
+    """No fact with this id is visible from this scope."""
+
+
+class RecallNotFound(EngramError, LookupError):
+    """No recall with this id was recorded in this scope."""
+
+
+class ChangeRefused(EngramError):
+    """The floor refused a change that a person asked for; the refusal is in the ledger."""
+
+
+class EmbedderMismatch(EngramError):
+    """The store was written with another embedder; `engram reindex` re-embeds it."""
+
+
+class EmbeddingFailed(EngramError):
+    """The embedder raised, hung, or returned vectors of a wrong shape, NaN or zero."""
+
+
+class ModelFailed(EngramError):
+    """The language model raised, or its answer did not fit the schema twice."""
+
+
+class StoreUnavailable(EngramError):
+    """The ledger cannot be opened, read or written right now."""
+
+
+class StoreClosed(EngramError):
+    """The Engram object was closed; open a new one."""
+
+
+class SchemaTooNew(EngramError):
+    """The store was written by a newer Engram than this one."""
+
+
+class IndexUnavailable(EngramError):
+    """The vector index cannot answer; recall falls back to exact search and says `degraded`."""
+
+
+class MissingExtra(EngramError, ImportError):
+    """An optional package is needed; the message names the extra to install."""
+
+
+class Conflict(EngramError):
+    """Another writer changed the scope first. Operations catch this and plan again; users never see it."""

@@ -1,0 +1,500 @@
+"""Every port of the core: what storage, models, clocks and ids must offer. Protocols and their records, no code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_core.domain.fact import Fact, Status
+from engram_core.domain.message import Episode
+from engram_core.domain.policy import MemoryPolicy
+from engram_core.domain.reason import Reason
+from engram_core.domain.scope import Scope
+
+Clock = Callable[[], datetime]
+"""Returns the current time, aware, UTC."""
+
+NewId = Callable[[], str]
+"""Returns a fresh UUIDv7 string."""
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors."""
+
+    @property
+    def name(self) -> str:
+        """Stable name; part of the fingerprint a store remembers."""
+        ...
+
+    @property
+    def dimension(self) -> int: ...
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Shape (len(texts), dimension); need not be normalised. May raise anything."""
+        ...
+
+
+class StoreEmbedder(Embedder, Protocol):
+    """The embedder of one store: unit vectors, checked; questions may be embedded differently from statements."""
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Shape (len(texts), dimension). Raises EmbeddingFailed, EmbedderMismatch."""
+        ...
+
+
+class LanguageModel(Protocol):
+    """Completes a prompt. Used in the background only, never during a recall."""
+
+    @property
+    def name(self) -> str: ...
+
+    def complete(self, prompt: str) -> str: ...
+
+
+class TokenCounter(Protocol):
+    """Counts tokens. Never touches the network."""
+
+    @property
+    def name(self) -> str:
+        """Which counter this is, e.g. `tiktoken:cl100k_base` or `estimate`."""
+        ...
+
+    def count(self, text: str) -> int: ...
+
+
+# --- the ledger --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What recall needs of a fact besides its text; derived at write, re-derivable from the text.
+
+    Attributes:
+        key: Equal for two statements that say the same; empty for none.
+        body_stems, context_stems: Stems in order, for lexical search and its statistics.
+        content, context: Unit vectors as float16, shape (d,); None while pending.
+        previous: Id of the statement before it in the same session; `following` is the one after.
+    """
+
+    key: str
+    body_stems: tuple[str, ...]
+    context_stems: tuple[str, ...]
+    content: NDArray[np.float16] | None
+    context: NDArray[np.float16] | None
+    time_words: float
+    asks: bool
+    previous: str | None = None
+    following: str | None = None
+
+
+class Indexed(NamedTuple):
+    """One fact as ranking reads it: a flat row, no objects inside."""
+
+    id: str
+    scope_id: int
+    seq: int
+    version: int
+    status: str
+    said_at: float
+    speaker: str | None
+    session: str | None
+    previous: str | None
+    following: str | None
+    kind: str
+    importance: float
+    trust: float
+    valid_from: float | None
+    valid_until: float | None
+    body_stems: str
+    """Each stem between single spaces, neighbours separated by two: ` cat  sat `, so that counting is a substring count."""
+    context_stems: str
+    body_length: int
+    context_length: int
+    time_words: float
+    asks: int
+    content: bytes | None
+    context: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeState:
+    """A scope as the ledger knows it.
+
+    Attributes:
+        seq: Sequence number of its last change; equal seq means equal content.
+        live: Facts with status live.
+        recallable: Facts with status live or pending.
+        body_words, context_words: Total stems over recallable facts.
+        speakers: Recallable facts per speaker.
+    """
+
+    id: int
+    scope: Scope
+    seq: int
+    live: int
+    recallable: int
+    body_words: int
+    context_words: int
+    speakers: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The last statement of a session: what the next one takes its context from."""
+
+    fact_id: str
+    text: str
+    version: int
+    previous_text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One row of history: what was decided about a fact or message, by whom and why. Append-only."""
+
+    action: str
+    scope: Scope
+    principal: str
+    at: datetime
+    reason: Reason
+    fact_id: str | None = None
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+    refused: bool = False
+    episode_id: str | None = None
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A fact to insert (version 1) or replace (its new version and the version it replaces)."""
+
+    fact: Fact
+    features: Features
+    replaces: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextWrite:
+    """New neighbours for an existing fact; the fact itself does not change."""
+
+    fact_id: str
+    following: str | None
+    context_stems: tuple[str, ...]
+    context: NDArray[np.float16] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Work that failed and waits where `engram doctor` shows it. Nothing is dropped silently."""
+
+    kind: Literal["extraction", "embedding", "adapter"]
+    scope: Scope
+    at: datetime
+    error: str
+    payload: Mapping[str, Any]
+    episode_id: str | None = None
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Everything one operation writes, in one transaction.
+
+    `expect` is the scope's sequence number the plan was made from; if another writer moved it, the ledger raises
+    Conflict and writes nothing. None skips the check.
+    """
+
+    scope: Scope
+    expect: int | None = None
+    episode: Episode | None = None
+    extraction: Literal["none", "due", "done", "parked"] = "none"
+    writes: tuple[Write, ...] = ()
+    contexts: tuple[ContextWrite, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    parked: tuple[Parked, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecallRow:
+    """A recall as recorded: what was asked, what was shown, what was dropped. JSON-able."""
+
+    id: str
+    scope: Scope
+    principal: str
+    session: str | None
+    at: datetime
+    query: str
+    text_tokens: int
+    token_counter: str
+    degraded: bool
+    policy_version: int
+    facts: Sequence[Mapping[str, Any]]
+    dropped: Sequence[Mapping[str, Any]]
+    stages: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """A verdict on a recall. Append-only: a later verdict is another row."""
+
+    recall_id: str
+    scope: Scope
+    at: datetime
+    response: str
+    verdicts: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """A policy as set on a scope. Version 0 is the built-in default."""
+
+    scope: Scope | None
+    version: int
+    policy: MemoryPolicy
+    principal: str = ""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One build of the vector index.
+
+    Attributes:
+        place: Directory name under the index directory, or the server's address.
+        state: `building`, `live`, `bad` or `retired`.
+    """
+
+    id: str
+    place: str
+    state: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """One scope's collection in a generation; everything up to `watermark` has been applied."""
+
+    generation: str
+    scope_id: int
+    name: str
+    watermark: int
+    dirty: bool = False
+
+
+class Ledger(Protocol):
+    """The record. Every method is safe to call from any thread; a write is on disk when its method returns."""
+
+    @property
+    def url(self) -> str: ...
+
+    def close(self) -> None: ...
+
+    # scopes and facts
+    def scopes(self, paths: Sequence[Scope] | None = None) -> list[ScopeState]:
+        """The known scopes among `paths` in that order, or all of them by path."""
+        ...
+
+    def facts(self, ids: Sequence[str]) -> list[Fact]:
+        """Facts by id, any scope, any status, in the order given; unknown ids are left out."""
+        ...
+
+    def listing(
+        self,
+        scope: Scope,
+        *,
+        kind: str | None = None,
+        statuses: Sequence[Status] = (),
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[Fact]:
+        """Facts of exactly this scope, oldest first, after the fact id `after`."""
+        ...
+
+    def twins(self, scope: Scope, keys: Sequence[str]) -> dict[str, Fact]:
+        """Recallable facts of exactly this scope by duplicate key."""
+        ...
+
+    def tail(self, scope: Scope, session: str) -> Tail | None: ...
+
+    def commit(self, batch: Batch) -> int:
+        """Write everything or nothing; return the scope's new sequence number. Raises Conflict, StoreUnavailable."""
+        ...
+
+    # what recall reads
+    def indexed(self, ids: Sequence[str]) -> list[Indexed]:
+        """Rows by fact id, any order; unknown ids are left out."""
+        ...
+
+    def changes(self, scope_id: int, after: int, limit: int, *, vectors: bool = True) -> list[Indexed]:
+        """The outbox: facts of a scope changed after sequence number `after`, in sequence order, last state only."""
+        ...
+
+    def matching(self, scope_id: int, weights: Mapping[str, float], limit: int) -> list[str]:
+        """Ids of the recallable facts whose context texts hold the heaviest stems, best first.
+
+        A fact's weight is the sum over the stems its context text holds; ties go to the older fact.
+        """
+        ...
+
+    def said_between(self, scope_id: int, ranges: Sequence[tuple[float, float]], limit: int) -> list[str]: ...
+
+    def newest(self, scope_id: int, limit: int) -> list[str]:
+        """Ids of the recallable facts said last, newest first."""
+        ...
+
+    def frequencies(self, scope_id: int, stems: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """For each stem: in how many bodies and in how many context texts of recallable facts it occurs."""
+        ...
+
+    def pending(self, limit: int) -> list[Fact]:
+        """Facts waiting for an embedding, oldest first."""
+        ...
+
+    # what happened
+    def history(self, fact_id: str) -> list[Decision]: ...
+    def decisions(self, scope: Scope, *, limit: int = 100) -> list[Decision]:
+        """The latest decisions in a scope, newest first."""
+        ...
+
+    def episode(self, episode_id: str) -> Episode | None: ...
+    def episodes_due(self, limit: int) -> list[Episode]:
+        """Episodes whose model extraction is due, oldest first, with the ids of the facts kept from them."""
+        ...
+
+    def record_recall(self, row: RecallRow) -> None: ...
+    def recall(self, recall_id: str) -> RecallRow | None: ...
+    def recalls_of(self, fact_id: str, limit: int) -> list[RecallRow]:
+        """The latest recalls that showed a fact."""
+        ...
+
+    def record_usage(self, row: UsageRow) -> None: ...
+    def usage(self, recall_id: str) -> list[UsageRow]: ...
+    def parked(self, limit: int = 100) -> list[Parked]: ...
+    def park(self, item: Parked) -> None: ...
+
+    # settings
+    def policy(self, scope: Scope) -> PolicyVersion:
+        """The policy in force: the nearest ancestor's, or version 0 of the default."""
+        ...
+
+    def set_policy(self, scope: Scope, policy: MemoryPolicy, principal: str, at: datetime) -> PolicyVersion: ...
+    def setting(self, name: str) -> str | None: ...
+    def set_setting(self, name: str, value: str, *, only_if_absent: bool = False) -> str:
+        """Store a setting and return what is stored now."""
+        ...
+
+    # the index's books
+    def generations(self) -> list[Generation]: ...
+    def save_generation(self, generation: Generation) -> None: ...
+    def swap_generation(self, live: str) -> None:
+        """Make one generation live and every other one retired, in one transaction."""
+        ...
+
+    def drop_generation(self, generation_id: str) -> None: ...
+    def collections(self, generation_id: str) -> list[Collection]: ...
+    def save_collections(self, collections: Sequence[Collection]) -> None: ...
+    def drop_collection(self, collection: Collection) -> None: ...
+    def lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Take or renew a named lease; False while another holder's has not run out. Used where no file lock can be."""
+        ...
+
+
+# --- the index ---------------------------------------------------------------------------------------------------
+
+
+class Hit(NamedTuple):
+    """A fact id and its cosine similarity, -1 to 1."""
+
+    id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A vector to put under an id."""
+
+    id: str
+    vector: NDArray[np.float32] = field(repr=False)
+
+
+class VectorIndex(Protocol):
+    """Nearest neighbours in named collections. Holds ids and vectors, nothing else."""
+
+    def create(self, name: str, dimension: int) -> None:
+        """Create an empty collection; an existing one is emptied."""
+        ...
+
+    def put(self, name: str, points: Sequence[Point]) -> None:
+        """Add points, replacing those with the same id. Idempotent."""
+        ...
+
+    def remove(self, name: str, ids: Sequence[str]) -> None:
+        """Remove ids; unknown ids are ignored. Idempotent."""
+        ...
+
+    def search(self, name: str, vector: NDArray[np.float32], n: int) -> list[Hit]:
+        """The `n` nearest, best first; fewer if the collection is smaller. Raises IndexUnavailable."""
+        ...
+
+    def count(self, name: str) -> int: ...
+    def ids(self, name: str) -> set[str]: ...
+    def names(self) -> list[str]: ...
+    def drop(self, name: str) -> None:
+        """Remove a collection; an unknown one is ignored."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Nearest(NamedTuple):
+    """Nearest facts of a scope by context vector, and whether the index had to be replaced by exact search."""
+
+    hits: list[Hit]
+    degraded: bool
+
+
+class Snapshot(Protocol):
+    """A whole scope in memory. Immutable: a later state of the scope is another snapshot."""
+
+    @property
+    def columns(self) -> Any:
+        """`measure.columns.Columns` of every recallable fact."""
+        ...
+
+    def counts(self, stems: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Occurrences of each stem in each body and each context text, two arrays (n, stems)."""
+        ...
+
+
+class Finder(Protocol):
+    """Finds facts of a scope for recall: whole small scopes, nearest facts of large ones. Always up to date."""
+
+    def snapshot(self, state: ScopeState) -> Snapshot | None:
+        """The whole scope at `state.seq` or later; None when it is too large to scan."""
+        ...
+
+    def nearest(self, state: ScopeState, vector: NDArray[np.float32], n: int) -> Nearest: ...
+
+    def wake(self) -> None:
+        """Something was committed; let the index follow."""
+        ...
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until the index has caught up; False if it did not in time."""
+        ...
+
+    def rebuild(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """Build the index anew from the ledger and swap it in; return how many vectors it holds."""
+        ...
+
+    def health(self) -> Mapping[str, Any]:
+        """What `engram doctor` shows of the index; JSON-able."""
+        ...
+
+    def close(self) -> None: ...
