@@ -1,0 +1,170 @@
+"""Budget: which ranked facts are shown, and the fenced text they become. Pure; every drop gets a Reason.
+
+The tokens of the finished text are counted, wrapper included, and never exceed the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from engram_core.domain.fact import Fact
+from engram_core.domain.policy import MemoryPolicy
+from engram_core.domain.reason import Reason
+from engram_core.floor.fence import close_fence, defused, open_fence
+
+Count = Callable[[str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A fact with its rank's score, before rules and budget."""
+
+    fact: Fact
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A shown fact: its place in the ranking, its rendered line and that line's tokens."""
+
+    place: int
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What fits: the text, its tokens, the lines best first, and for every other place the reason."""
+
+    text: str
+    tokens: int
+    lines: tuple[Line, ...]
+    dropped: tuple[tuple[int, Reason], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a recall may show.
+
+    Args:
+        k: Facts at most.
+        max_tokens: Tokens of the whole text at most.
+        min_score: Facts scoring less are dropped; None for no limit.
+        now: For validity.
+        kinds: Only these kinds; empty for all.
+    """
+
+    k: int
+    max_tokens: int
+    min_score: float | None
+    now: datetime
+    kinds: frozenset[str] = frozenset()
+
+
+def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker: str, count: Count) -> Packed:
+    """Choose and render.
+
+    Args:
+        ranked: Best first.
+        limits: See `Limits`.
+        policy: For the trust floor.
+        marker: Random hex that stored text cannot know.
+        count: Tokens of a text.
+
+    Returns:
+        Facts are taken in rank order; one that does not fit is skipped and the next is tried. Lines are rendered
+        under their day, oldest day first, so that the newest word on a matter stands last.
+    """
+    lines: list[Line] = []
+    dropped: list[tuple[int, Reason]] = []
+    seen: dict[str, int] = {}
+    days: set[str] = set()
+    spent = count(_render([], ranked, marker))
+    for place, item in enumerate(ranked):
+        reason = _ruled_out(item, limits, policy)
+        if reason is None and len(lines) >= limits.k:
+            reason = Reason("rank", f"{limits.k} better facts are shown already.", {"rank": place + 1})
+        text = line_of(item.fact)
+        if reason is None and text in seen:
+            reason = Reason("same_text", f"The same words are shown already, at rank {seen[text] + 1}.")
+        if reason is not None:
+            dropped.append((place, reason))
+            continue
+        tokens = count(text) + 1
+        day = day_of(item.fact)
+        needed = tokens + (0 if day in days else count(day) + 1)
+        if spent + needed > limits.max_tokens:
+            dropped.append((place, _does_not_fit(needed, limits.max_tokens - spent)))
+            continue
+        spent += needed
+        days.add(day)
+        seen[text] = place
+        lines.append(Line(place, text, tokens))
+    return _trimmed(lines, dropped, ranked, limits, marker, count)
+
+
+def _does_not_fit(needed: int, left: int) -> Reason:
+    line = f"It needs {needed} tokens and {max(left, 0)} are left in the budget."
+    return Reason("token_budget", line, {"needed": needed, "left": max(left, 0)})
+
+
+def _trimmed(
+    lines: list[Line],
+    dropped: list[tuple[int, Reason]],
+    ranked: Sequence[Ranked],
+    limits: Limits,
+    marker: str,
+    count: Count,
+) -> Packed:
+    # Tokens of parts do not always add up to tokens of the whole; the finished text has the last word.
+    while lines:
+        text = _render(lines, ranked, marker)
+        tokens = count(text)
+        if tokens <= limits.max_tokens:
+            return Packed(text, tokens, tuple(lines), tuple(sorted(dropped, key=lambda item: item[0])))
+        last = lines.pop()
+        dropped.append((last.place, _does_not_fit(tokens, limits.max_tokens)))
+    return Packed("", 0, (), tuple(sorted(dropped, key=lambda item: item[0])))
+
+
+def _ruled_out(item: Ranked, limits: Limits, policy: MemoryPolicy) -> Reason | None:
+    fact = item.fact
+    if limits.kinds and fact.kind not in limits.kinds:
+        return Reason("kind", f"Its kind is {fact.kind}; asked for: {', '.join(sorted(limits.kinds))}.")
+    if fact.trust < policy.trust_floor:
+        terms = {"trust": fact.trust, "trust_floor": policy.trust_floor}
+        return Reason("trust_floor", "It is trusted less than the policy's floor.", terms)
+    if fact.valid_until is not None and fact.valid_until <= limits.now:
+        return Reason("expired", f"It was valid until {fact.valid_until.date()}.")
+    if fact.valid_from is not None and fact.valid_from > limits.now:
+        return Reason("not_yet_valid", f"It is valid from {fact.valid_from.date()}.")
+    if limits.min_score is not None and item.score < limits.min_score:
+        terms = {"score": item.score, "min_score": limits.min_score}
+        return Reason("min_score", "It scores less than the caller's minimum.", terms)
+    return None
+
+
+def line_of(fact: Fact) -> str:
+    """A fact as one line of context, unable to forge the fence; low-trust origins carry a label."""
+    label = f"[{fact.origin.channel}] " if fact.origin.channel in {"tool", "web", "import"} else ""
+    return defused(f"{label}{fact.display}".replace("\n", " "))
+
+
+def day_of(fact: Fact) -> str:
+    """The day heading a fact stands under."""
+    return f"{fact.said_at.day} {fact.said_at:%b %Y}"
+
+
+def _render(lines: Sequence[Line], ranked: Sequence[Ranked], marker: str) -> str:
+    by_time = sorted(lines, key=lambda line: (ranked[line.place].fact.said_at, ranked[line.place].fact.id))
+    body: list[str] = []
+    day = None
+    for line in by_time:
+        fact = ranked[line.place].fact
+        if day_of(fact) != day:
+            day = day_of(fact)
+            body.append(day)
+        body.append(line.text)
+    return "\n".join([open_fence(marker), *body, close_fence(marker)])
