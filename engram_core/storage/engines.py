@@ -1,0 +1,102 @@
+"""Database engines and their settings. It opens connections; it knows no table.
+
+Two engines per store: `writer` is durable (a commit is on disk), `observer` reads and records what may be lost in a power
+cut (recalls, usage) without waiting for the disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from engram_core.domain.errors import InvalidInput, MissingExtra
+
+BUSY_TIMEOUT_MS = 30_000
+_POOL = {"pool_size": 8, "max_overflow": 56, "pool_timeout": 30}
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """The two engines of one database."""
+
+    writer: Engine
+    observer: Engine
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self.writer.dialect.name
+
+    def dispose(self) -> None:
+        """Close every pooled connection."""
+        self.writer.dispose()
+        self.observer.dispose()
+
+
+def open_engines(url: str) -> Engines:
+    """Engines for a SQLAlchemy URL; opens no connection.
+
+    Raises:
+        InvalidInput: Not a SQLite or PostgreSQL URL.
+        MissingExtra: PostgreSQL without psycopg installed.
+    """
+    parsed = _parsed(url)
+    if parsed.get_backend_name() == "sqlite":
+        return Engines(_sqlite(parsed, "FULL"), _sqlite(parsed, "NORMAL"))
+    return Engines(_postgres(parsed, "on"), _postgres(parsed, "off"))
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        if parsed.drivername in {"postgresql", "postgres"}:
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        backend = parsed.get_backend_name()
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise InvalidInput(f"{url!r} is not a database URL: {error}") from error
+    if backend not in {"sqlite", "postgresql"}:
+        raise InvalidInput(f"The ledger runs on SQLite or PostgreSQL, not on {backend!r}.")
+    return parsed
+
+
+def _sqlite(url: URL, synchronous: str) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "isolation_level": None}, **_POOL)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        # The journal mode is a property of the file and switching to it takes a lock: only do it when it is needed.
+        if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            cursor.execute("PRAGMA journal_mode=WAL")
+        for pragma in (
+            f"synchronous={synchronous}",
+            "foreign_keys=ON",
+            "secure_delete=ON",
+            "cache_size=-32768",
+            "mmap_size=268435456",
+            "temp_store=MEMORY",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        # IMMEDIATE: a writer waits for its turn at the start instead of failing in the middle.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgres(url: URL, synchronous_commit: str) -> Engine:
+    try:
+        return create_engine(
+            url,
+            connect_args={"options": f"-c synchronous_commit={synchronous_commit}"},
+            pool_pre_ping=True,
+            **_POOL,
+        )
+    except ModuleNotFoundError as error:
+        raise MissingExtra('PostgreSQL needs psycopg: pip install "engram-agent-memory[postgres]"') from error

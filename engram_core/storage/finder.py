@@ -1,0 +1,83 @@
+"""Finder: small scopes whole from memory, large ones through the index, and exactly when the index cannot answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_core.domain.errors import InvalidInput
+from engram_core.ports import Ledger, Nearest, ScopeState
+from engram_core.storage.matrices import Matrices
+from engram_core.storage.projector import Projector
+from engram_core.storage.snapshots import ScopeSnapshot, Snapshots
+
+
+class LedgerFinder:
+    """The Finder port over a ledger and, if `place` names one, a Chroma index.
+
+    Args:
+        ledger: The record.
+        place: Directory or server address of the index; None for exact search only.
+        dimension, fingerprint: Of the embedder, asked late.
+        exact_limit: Facts up to which a scope is scanned whole; a larger one gets a collection.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        place: str | None,
+        dimension: Callable[[], int],
+        fingerprint: Callable[[], str],
+        exact_limit: int,
+    ) -> None:
+        self._exact_limit = exact_limit
+        self._snapshots = Snapshots(ledger, dimension, limit=exact_limit)
+        self._matrices = Matrices(ledger, dimension)
+        self._projector = (
+            Projector(ledger, place, fingerprint=fingerprint, dimension=dimension, exact_limit=exact_limit)
+            if place is not None
+            else None
+        )
+
+    def snapshot(self, state: ScopeState) -> ScopeSnapshot | None:
+        """See `engram_core.ports.Finder`."""
+        return self._snapshots.get(state)
+
+    def nearest(self, state: ScopeState, vector: NDArray[np.float32], n: int) -> Nearest:
+        """See `engram_core.ports.Finder`."""
+        if self._projector is None:
+            return Nearest(self._matrices.nearest(state, vector, n), degraded=False)
+        hits = self._projector.search(state, vector, n)
+        if hits is None:
+            return Nearest(self._matrices.nearest(state, vector, n), degraded=True)
+        return Nearest(hits, degraded=False)
+
+    def wake(self) -> None:
+        """See `engram_core.ports.Finder`."""
+        if self._projector is not None:
+            self._projector.wake()
+
+    def flush(self, timeout: float) -> bool:
+        """See `engram_core.ports.Finder`."""
+        return self._projector is None or self._projector.flush(timeout)
+
+    def rebuild(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """See `engram_core.ports.Finder`. Raises InvalidInput where there is no index."""
+        if self._projector is None:
+            raise InvalidInput("This store searches exactly and has no index to rebuild.")
+        return self._projector.rebuild(progress)
+
+    def health(self) -> Mapping[str, Any]:
+        """See `engram_core.ports.Finder`."""
+        if self._projector is None:
+            return {"kind": "exact", "state": "ready", "problem": None}
+        return self._projector.health()
+
+    def close(self) -> None:
+        """See `engram_core.ports.Finder`."""
+        if self._projector is not None:
+            self._projector.close()

@@ -1,0 +1,590 @@
+"""The ledger on SQLite or PostgreSQL: the record of everything. It keeps books; it ranks and judges nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from engram_core.domain.errors import StoreUnavailable
+from engram_core.domain.fact import Fact, Status
+from engram_core.domain.message import Episode
+from engram_core.domain.policy import MemoryPolicy
+from engram_core.domain.reason import Reason
+from engram_core.domain.scope import Scope
+from engram_core.ports import (
+    Batch,
+    Collection,
+    Decision,
+    Generation,
+    Indexed,
+    Parked,
+    PolicyVersion,
+    RecallRow,
+    ScopeState,
+    Tail,
+    UsageRow,
+)
+from engram_core.storage import schema as t
+from engram_core.storage import writing
+from engram_core.storage.codec import FACT_COLUMNS, dumps, epoch, fact_of, messages_of, moment, short_key
+from engram_core.storage.engines import open_engines
+from engram_core.storage.migrate import migrate
+
+_CHUNK = 500
+_INDEXED = (
+    "id, scope_id, seq, version, status, said_at, speaker, session, previous, following, kind, importance, trust, "
+    "valid_from, valid_until, body_stems, context_stems, body_length, context_length, time_words, asks, content, context"
+)
+_INDEXED_LIGHT = _INDEXED.replace("content, context", "NULL, context").replace("body_stems, context_stems", "'', ''")
+_LIVE = "('live', 'pending')"
+_RECORD = (
+    "INSERT INTO recalls (id, scope_id, principal, session, at, query, text_tokens, token_counter, degraded, "
+    "policy_version, facts, dropped, stages) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+
+
+class SqlLedger:
+    """The ledger of one database; see `engram_core.ports.Ledger`.
+
+    Args:
+        url: SQLAlchemy URL of SQLite or PostgreSQL. The schema is created or upgraded now.
+
+    Raises:
+        StoreUnavailable: The database cannot be opened.
+        SchemaTooNew: A newer Engram wrote it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._engines = open_engines(url)
+        self._is_sqlite = self._engines.dialect == "sqlite"
+        self._scope_ids: dict[Scope, int] = {}
+        with self._mapped():
+            migrate(self._engines)
+
+    def close(self) -> None:
+        self._engines.dispose()
+
+    # --- scopes and facts ---
+
+    def scopes(self, paths: Sequence[Scope] | None = None) -> list[ScopeState]:
+        if paths is None:
+            rows = self._read("SELECT * FROM scopes ORDER BY path", ())
+            return [_scope_state(row) for row in rows]
+        marks = ",".join("?" * len(paths))
+        rows = self._read(f"SELECT * FROM scopes WHERE path IN ({marks})", tuple(scope.path for scope in paths))
+        by_path = {row[1]: row for row in rows}
+        return [_scope_state(by_path[scope.path]) for scope in paths if scope.path in by_path]
+
+    def facts(self, ids: Sequence[str]) -> list[Fact]:
+        found: dict[str, Fact] = {}
+        columns = ",".join(f"f.{name}" for name in FACT_COLUMNS)
+        for start in range(0, len(ids), _CHUNK):
+            chunk = tuple(ids[start : start + _CHUNK])
+            query = f"SELECT s.path,{columns} FROM facts f JOIN scopes s ON s.id=f.scope_id WHERE f.id IN ({_marks(chunk)})"
+            for row in self._read(query, chunk):
+                fact = fact_of(dict(zip(FACT_COLUMNS, row[1:], strict=True)), Scope(row[0]))
+                found[fact.id] = fact
+        return [found[id_] for id_ in ids if id_ in found]
+
+    def listing(
+        self,
+        scope: Scope,
+        *,
+        kind: str | None = None,
+        statuses: Sequence[Status] = (),
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[Fact]:
+        columns = [t.facts.c[name] for name in FACT_COLUMNS]
+        query = select(*columns).join(t.scopes).where(t.scopes.c.path == scope.path)
+        if kind is not None:
+            query = query.where(t.facts.c.kind == kind)
+        if statuses:
+            query = query.where(t.facts.c.status.in_([status.value for status in statuses]))
+        if after is not None:
+            query = query.where(t.facts.c.pk > select(t.facts.c.pk).where(t.facts.c.id == after).scalar_subquery())
+        with self._reading() as connection:
+            rows = connection.execute(query.order_by(t.facts.c.pk).limit(limit)).mappings()
+            return [fact_of(row, scope) for row in rows]  # type: ignore[arg-type]
+
+    def twins(self, scope: Scope, keys: Sequence[str]) -> dict[str, Fact]:
+        short = {short_key(key): key for key in keys if key}
+        found: dict[str, Fact] = {}
+        columns = ",".join(f"f.{name}" for name in FACT_COLUMNS)
+        names = tuple(short)
+        for start in range(0, len(names), _CHUNK):
+            chunk = names[start : start + _CHUNK]
+            query = (
+                f"SELECT f.duplicate_key,{columns} FROM facts f WHERE f.scope_id=(SELECT id FROM scopes WHERE path=?) "
+                f"AND f.duplicate_key IN ({_marks(chunk)}) AND f.status IN {_LIVE} ORDER BY f.pk DESC"
+            )
+            for row in self._read(query, (scope.path, *chunk)):
+                found[short[row[0]]] = fact_of(dict(zip(FACT_COLUMNS, row[1:], strict=True)), scope)
+        return found
+
+    def tail(self, scope: Scope, session: str) -> Tail | None:
+        rows = self._read(
+            "SELECT f.id, f.text, f.version, (SELECT p.text FROM facts p WHERE p.id=f.previous) FROM facts f "
+            f"WHERE f.scope_id=(SELECT id FROM scopes WHERE path=?) AND f.session=? AND f.status IN {_LIVE} "
+            "ORDER BY f.pk DESC LIMIT 1",
+            (scope.path, session),
+        )
+        return Tail(*rows[0]) if rows else None
+
+    def commit(self, batch: Batch) -> int:
+        with self._mapped(), self._engines.writer.begin() as connection:
+            return writing.apply(connection, batch)
+
+    # --- what recall reads ---
+
+    def indexed(self, ids: Sequence[str]) -> list[Indexed]:
+        if not ids:
+            return []
+        if self._is_sqlite:
+            # One JSON parameter instead of hundreds: binding them costs more than finding the rows.
+            query = f"SELECT {_INDEXED} FROM facts WHERE id IN (SELECT value FROM json_each(?))"
+            return list(map(Indexed._make, self._read(query, (json.dumps(list(ids)),))))
+        query = f"SELECT {_INDEXED} FROM facts WHERE id = ANY(?)"
+        return list(map(Indexed._make, self._read(query, (list(ids),))))
+
+    def changes(self, scope_id: int, after: int, limit: int, *, vectors: bool = True) -> list[Indexed]:
+        columns = _INDEXED if vectors else _INDEXED_LIGHT
+        query = f"SELECT {columns} FROM facts WHERE scope_id=? AND seq>? ORDER BY seq LIMIT ?"
+        return list(map(Indexed._make, self._read(query, (scope_id, after, limit))))
+
+    def matching(self, scope_id: int, weights: Mapping[str, float], limit: int) -> list[str]:
+        # Postings are read stem by stem and added up here: an order of magnitude faster than the database's own rank,
+        # and the same order on every database.
+        query = "SELECT rowid FROM fact_words WHERE fact_words MATCH ?"
+        if not self._is_sqlite:
+            query = "SELECT pk FROM fact_words WHERE terms @@ quote_literal(?)::tsquery"
+        keys, totals = [], []
+        for stem, weight in weights.items():
+            (term,) = writing.terms(scope_id, [stem])
+            rows = self._read(query, (f'"{term}"' if self._is_sqlite else term,))
+            keys.append(np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows)))
+            totals.append(np.full(len(rows), weight))
+        if not keys:
+            return []
+        found, place = np.unique(np.concatenate(keys), return_inverse=True)
+        score = np.bincount(place, weights=np.concatenate(totals), minlength=len(found))
+        best = found[np.lexsort((found, -score))[:limit]].tolist()
+        return self._ids(best)
+
+    def _ids(self, keys: Sequence[int]) -> list[str]:
+        """Fact ids of row keys, in the order given."""
+        if self._is_sqlite:
+            rows = self._read("SELECT pk, id FROM facts WHERE pk IN (SELECT value FROM json_each(?))", (json.dumps(keys),))
+        else:
+            rows = self._read("SELECT pk, id FROM facts WHERE pk = ANY(?)", (list(keys),))
+        ids = dict(rows)
+        return [ids[key] for key in keys if key in ids]
+
+    def said_between(self, scope_id: int, ranges: Sequence[tuple[float, float]], limit: int) -> list[str]:
+        found: list[str] = []
+        for start, end in ranges:
+            query = (
+                f"SELECT id FROM facts WHERE scope_id=? AND said_at BETWEEN ? AND ? AND status IN {_LIVE} "
+                "ORDER BY said_at LIMIT ?"
+            )
+            found += [row[0] for row in self._read(query, (scope_id, start, end, limit))]
+        return found
+
+    def newest(self, scope_id: int, limit: int) -> list[str]:
+        query = f"SELECT id FROM facts WHERE scope_id=? AND status IN {_LIVE} ORDER BY said_at DESC, pk DESC LIMIT ?"
+        return [row[0] for row in self._read(query, (scope_id, limit))]
+
+    def frequencies(self, scope_id: int, stems: Sequence[str]) -> dict[str, tuple[int, int]]:
+        if not stems:
+            return {}
+        query = f"SELECT stem, body_df, context_df FROM words WHERE scope_id=? AND stem IN ({_marks(stems)})"
+        return {row[0]: (row[1], row[2]) for row in self._read(query, (scope_id, *stems))}
+
+    def pending(self, limit: int) -> list[Fact]:
+        rows = self._read("SELECT id FROM facts WHERE status='pending' ORDER BY pk LIMIT ?", (limit,))
+        return self.facts([row[0] for row in rows])
+
+    # --- what happened ---
+
+    def history(self, fact_id: str) -> list[Decision]:
+        query = _decisions().where(t.decisions.c.fact_id == fact_id).order_by(t.decisions.c.id)
+        with self._reading() as connection:
+            return [_decision(row) for row in connection.execute(query).mappings()]
+
+    def decisions(self, scope: Scope, *, limit: int = 100) -> list[Decision]:
+        query = _decisions().where(t.scopes.c.path == scope.path).order_by(t.decisions.c.id.desc()).limit(limit)
+        with self._reading() as connection:
+            return [_decision(row) for row in connection.execute(query).mappings()]
+
+    def episode(self, episode_id: str) -> Episode | None:
+        found = self._episodes(t.episodes.c.id == episode_id, 1)
+        return found[0] if found else None
+
+    def episodes_due(self, limit: int) -> list[Episode]:
+        return self._episodes(t.episodes.c.extraction == "due", limit)
+
+    def _episodes(self, condition: Any, limit: int) -> list[Episode]:
+        query = select(t.episodes, t.scopes.c.path).join(t.scopes).where(condition).order_by(t.episodes.c.seq).limit(limit)
+        with self._reading() as connection:
+            rows = list(connection.execute(query).mappings())
+            return [_episode(row, self._kept(connection, row["id"])) for row in rows]
+
+    def _kept(self, connection: Connection, episode_id: str) -> tuple[str, ...]:
+        # The decisions say what was made of an episode; a merge's fact belongs to an earlier one.
+        query = select(t.decisions.c.fact_id).where(
+            t.decisions.c.episode_id == episode_id, t.decisions.c.fact_id.is_not(None), ~t.decisions.c.refused
+        )
+        return tuple(dict.fromkeys(connection.execute(query.order_by(t.decisions.c.id)).scalars()))
+
+    def record_recall(self, row: RecallRow) -> None:
+        # Bare driver calls: every recall waits for this.
+        values = (
+            row.id, self._scope_id(row.scope), row.principal, row.session, epoch(row.at), row.query, row.text_tokens,
+            row.token_counter, row.degraded, row.policy_version, dumps(list(row.facts)), dumps(list(row.dropped)),
+            dumps(dict(row.stages)),
+        )  # fmt: skip
+        shown = [(fact["id"], row.id) for fact in row.facts]
+        with self._mapped(), self._observer_cursor() as cursor:
+            cursor.execute(self._marked(_RECORD), values)
+            if shown:
+                cursor.executemany(self._marked("INSERT INTO recalled (fact_id, recall_id) VALUES (?,?)"), shown)
+
+    def _scope_id(self, scope: Scope) -> int:
+        """A scope's id, which never changes once it exists."""
+        known = self._scope_ids.get(scope)
+        if known is None:
+            rows = self._read("SELECT id FROM scopes WHERE path=?", (scope.path,))
+            if rows:
+                known = int(rows[0][0])
+            else:
+                with self._mapped(), self._engines.writer.begin() as connection:
+                    known = writing.scope_id(connection, scope)
+            self._scope_ids[scope] = known
+        return known
+
+    def recall(self, recall_id: str) -> RecallRow | None:
+        found = self._recalls(select(t.recalls, t.scopes.c.path).join(t.scopes).where(t.recalls.c.id == recall_id))
+        return found[0] if found else None
+
+    def recalls_of(self, fact_id: str, limit: int) -> list[RecallRow]:
+        return self._recalls(
+            select(t.recalls, t.scopes.c.path)
+            .join(t.scopes)
+            .join(t.recalled, t.recalled.c.recall_id == t.recalls.c.id)
+            .where(t.recalled.c.fact_id == fact_id)
+            .order_by(t.recalls.c.at.desc())
+            .limit(limit)
+        )
+
+    def _recalls(self, query: Any) -> list[RecallRow]:
+        with self._reading() as connection:
+            return [_recall_row(row) for row in connection.execute(query).mappings()]
+
+    def record_usage(self, row: UsageRow) -> None:
+        with self._observing() as connection:
+            connection.execute(
+                insert(t.usage),
+                {
+                    "recall_id": row.recall_id,
+                    "scope_id": writing.scope_id(connection, row.scope),
+                    "at": epoch(row.at),
+                    "response": row.response,
+                    "verdicts": dumps(list(row.verdicts)),
+                },
+            )
+
+    def usage(self, recall_id: str) -> list[UsageRow]:
+        query = select(t.usage, t.scopes.c.path).join(t.scopes).where(t.usage.c.recall_id == recall_id)
+        with self._reading() as connection:
+            return [_usage_row(row) for row in connection.execute(query.order_by(t.usage.c.id)).mappings()]
+
+    def parked(self, limit: int = 100) -> list[Parked]:
+        query = select(t.parked, t.scopes.c.path).join(t.scopes).order_by(t.parked.c.id.desc()).limit(limit)
+        with self._reading() as connection:
+            return [_parked(row) for row in connection.execute(query).mappings()]
+
+    def park(self, item: Parked) -> None:
+        with self._mapped(), self._engines.writer.begin() as connection:
+            writing.park(connection, writing.scope_id(connection, item.scope), item)
+
+    # --- settings ---
+
+    def policy(self, scope: Scope) -> PolicyVersion:
+        lineage = scope.lineage
+        rows = self._read(
+            "SELECT s.path, p.version, p.policy, p.principal, p.at FROM policies p JOIN scopes s ON s.id=p.scope_id "
+            f"WHERE s.path IN ({_marks(lineage)}) ORDER BY LENGTH(s.path) DESC, p.version DESC LIMIT 1",
+            tuple(level.path for level in lineage),
+        )
+        if not rows:
+            return PolicyVersion(None, 0, MemoryPolicy.preset("default"))
+        path, version, policy, principal, at = rows[0]
+        return PolicyVersion(Scope(path), version, MemoryPolicy.validated(json.loads(policy)), principal, moment(at))
+
+    def set_policy(self, scope: Scope, policy: MemoryPolicy, principal: str, at: datetime) -> PolicyVersion:
+        with self._mapped(), self._engines.writer.begin() as connection:
+            writing.next_seq(connection, 1)
+            scope_id = writing.scope_id(connection, scope)
+            newest = select(func.max(t.policies.c.version)).where(t.policies.c.scope_id == scope_id)
+            version = (connection.execute(newest).scalar() or 0) + 1
+            connection.execute(
+                insert(t.policies),
+                {
+                    "scope_id": scope_id,
+                    "version": version,
+                    "policy": dumps(policy.model_dump(mode="json")),
+                    "principal": principal,
+                    "at": epoch(at),
+                },
+            )
+        return PolicyVersion(scope, version, policy, principal, at)
+
+    def setting(self, name: str) -> str | None:
+        rows = self._read("SELECT value FROM settings WHERE name=?", (name,))
+        return rows[0][0] if rows else None
+
+    def set_setting(self, name: str, value: str, *, only_if_absent: bool = False) -> str:
+        row = {"name": name, "value": value}
+        with self._mapped(), self._engines.writer.begin() as connection:
+            if only_if_absent:
+                writing.insert_if_absent(connection, t.settings, row)
+            else:
+                writing.upsert(connection, t.settings, [row], ["name"])
+            return str(connection.execute(select(t.settings.c.value).where(t.settings.c.name == name)).scalar_one())
+
+    # --- the index's books ---
+
+    def generations(self) -> list[Generation]:
+        rows = self._read("SELECT id, place, state, fingerprint FROM generations ORDER BY id", ())
+        return [Generation(*row) for row in rows]
+
+    def save_generation(self, generation: Generation) -> None:
+        row = {
+            "id": generation.id,
+            "place": generation.place,
+            "state": generation.state,
+            "fingerprint": generation.fingerprint,
+        }
+        with self._mapped(), self._engines.writer.begin() as connection:
+            writing.upsert(connection, t.generations, [row], ["id"])
+
+    def swap_generation(self, live: str) -> None:
+        with self._mapped(), self._engines.writer.begin() as connection:
+            connection.execute(update(t.generations).where(t.generations.c.id != live).values(state="retired"))
+            connection.execute(update(t.generations).where(t.generations.c.id == live).values(state="live"))
+
+    def drop_generation(self, generation_id: str) -> None:
+        with self._mapped(), self._engines.writer.begin() as connection:
+            connection.execute(delete(t.collections).where(t.collections.c.generation == generation_id))
+            connection.execute(delete(t.generations).where(t.generations.c.id == generation_id))
+
+    def collections(self, generation_id: str) -> list[Collection]:
+        rows = self._read(
+            "SELECT generation, scope_id, name, watermark, dirty FROM collections WHERE generation=?", (generation_id,)
+        )
+        return [Collection(*row[:4], bool(row[4])) for row in rows]
+
+    def save_collections(self, collections: Sequence[Collection]) -> None:
+        rows = [
+            {
+                "generation": item.generation,
+                "scope_id": item.scope_id,
+                "name": item.name,
+                "watermark": item.watermark,
+                "dirty": item.dirty,
+            }
+            for item in collections
+        ]
+        # The watermark may be lost in a power cut: replaying the outbox from an older one changes nothing.
+        with self._observing() as connection:
+            writing.upsert(connection, t.collections, rows, ["generation", "scope_id"])
+
+    def drop_collection(self, collection: Collection) -> None:
+        with self._mapped(), self._engines.writer.begin() as connection:
+            connection.execute(
+                delete(t.collections).where(
+                    and_(
+                        t.collections.c.generation == collection.generation,
+                        t.collections.c.scope_id == collection.scope_id,
+                    )
+                )
+            )
+
+    def lease(self, name: str, holder: str, seconds: float) -> bool:
+        now = time.time()
+        with self._mapped(), self._engines.writer.begin() as connection:
+            writing.insert_if_absent(connection, t.leases, {"name": name, "holder": holder, "until": 0.0})
+            taken = (
+                update(t.leases)
+                .where(t.leases.c.name == name, or_(t.leases.c.holder == holder, t.leases.c.until < now))
+                .values(holder=holder, until=now + seconds)
+            )
+            return connection.execute(taken).rowcount == 1
+
+    # --- plumbing ---
+
+    def _read(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
+        """Run a SELECT on a bare driver cursor: these are the reads a recall waits for."""
+        with self._mapped():
+            raw = self._engines.observer.raw_connection()
+            try:
+                cursor = raw.cursor()
+                cursor.execute(self._marked(query), parameters)
+                rows = list(cursor.fetchall())
+                cursor.close()
+                return rows
+            finally:
+                raw.close()
+
+    def _marked(self, query: str) -> str:
+        return query if self._is_sqlite else query.replace("?", "%s")
+
+    @contextmanager
+    def _observer_cursor(self) -> Iterator[Any]:
+        """A driver cursor inside one transaction that does not wait for the disk."""
+        raw = self._engines.observer.raw_connection()
+        try:
+            cursor = raw.cursor()
+            if self._is_sqlite:
+                cursor.execute("BEGIN IMMEDIATE")
+            yield cursor
+            raw.commit()
+        except BaseException:
+            raw.rollback()
+            raise
+        finally:
+            raw.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._mapped(), self._engines.observer.connect() as connection:
+            # AUTOCOMMIT keeps SQLite from taking the write lock that our `begin` would take.
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def _observing(self) -> Iterator[Connection]:
+        with self._mapped(), self._engines.observer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        try:
+            yield
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise StoreUnavailable(_advice(self.url, error)) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise StoreUnavailable(_advice(self.url, error)) from error
+            raise
+        except Exception as error:
+            if type(error).__module__.startswith(("sqlite3", "psycopg")) and type(error).__name__.endswith("Error"):
+                raise StoreUnavailable(_advice(self.url, error)) from error
+            raise
+
+
+def _marks(items: Sequence[object]) -> str:
+    return ",".join("?" * len(items))
+
+
+def _advice(url: str, error: Exception) -> str:
+    cause = str(getattr(error, "orig", None) or error).strip().splitlines()
+    detail = cause[0] if cause else type(error).__name__
+    if "full" in detail:
+        hint = "Free some disk space; nothing that was acknowledged is lost."
+    elif "locked" in detail or "busy" in detail:
+        hint = "Another process holds the write lock for more than 30 s; try again, or look for a stuck process."
+    elif "readonly" in detail or "read-only" in detail or "unable to open" in detail:
+        hint = "Check that the directory exists and may be written."
+    else:
+        hint = "Check that the database is up and reachable, then try again."
+    return f"The ledger at {_without_password(url)} is not available: {detail}. {hint}"
+
+
+def _without_password(url: str) -> str:
+    scheme, at, rest = url.rpartition("@")
+    return f"{scheme.split('://')[0]}://***@{rest}" if at else url
+
+
+def _scope_state(row: Any) -> ScopeState:
+    id_, path, seq, live, recallable, body_words, context_words, speakers = row
+    return ScopeState(id_, Scope(path), seq, live, recallable, body_words, context_words, json.loads(speakers))
+
+
+def _decisions() -> Any:
+    return select(t.decisions, t.scopes.c.path).join(t.scopes)
+
+
+def _decision(row: Any) -> Decision:
+    at = moment(row["at"])
+    assert at is not None
+    return Decision(
+        action=row["action"],
+        scope=Scope(row["path"]),
+        principal=row["principal"],
+        at=at,
+        reason=Reason(row["rule"], row["line"], json.loads(row["terms"])),
+        fact_id=row["fact_id"],
+        before=json.loads(row["before"]) if row["before"] is not None else None,
+        after=json.loads(row["after"]) if row["after"] is not None else None,
+        refused=bool(row["refused"]),
+        episode_id=row["episode_id"],
+        seq=row["seq"],
+    )
+
+
+def _episode(row: Any, kept: tuple[str, ...]) -> Episode:
+    at = moment(row["at"])
+    assert at is not None
+    return Episode(row["id"], Scope(row["path"]), messages_of(row["messages"]), at, row["principal"], kept)
+
+
+def _recall_row(row: Any) -> RecallRow:
+    at = moment(row["at"])
+    assert at is not None
+    return RecallRow(
+        id=row["id"],
+        scope=Scope(row["path"]),
+        principal=row["principal"],
+        session=row["session"],
+        at=at,
+        query=row["query"],
+        text_tokens=row["text_tokens"],
+        token_counter=row["token_counter"],
+        degraded=bool(row["degraded"]),
+        policy_version=row["policy_version"],
+        facts=json.loads(row["facts"]),
+        dropped=json.loads(row["dropped"]),
+        stages=json.loads(row["stages"]),
+    )
+
+
+def _usage_row(row: Any) -> UsageRow:
+    at = moment(row["at"])
+    assert at is not None
+    return UsageRow(row["recall_id"], Scope(row["path"]), at, row["response"], json.loads(row["verdicts"]))
+
+
+def _parked(row: Any) -> Parked:
+    at = moment(row["at"])
+    assert at is not None
+    return Parked(
+        kind=row["kind"],
+        scope=Scope(row["path"]),
+        at=at,
+        error=row["error"],
+        payload=json.loads(row["payload"]),
+        episode_id=row["episode_id"],
+        id=row["id"],
+    )
+
+

@@ -1,0 +1,107 @@
+"""Exact nearest-neighbour search over the ledger's own vectors: cached matrices, caught up from the outbox.
+
+This is what answers in every process that does not own the index, and while the index is being opened or rebuilt.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_core.domain.fact import Status
+from engram_core.measure.columns import vectors
+from engram_core.ports import Hit, Ledger, ScopeState
+from engram_core.storage.snapshots import changes_since
+
+
+class _Matrix:
+    """The live context vectors of one scope. Rows of facts that left are zeroed and reused."""
+
+    def __init__(self, dimension: int) -> None:
+        self.seq = 0
+        self.ids: list[str | None] = []
+        self.values = np.zeros((0, dimension), dtype=np.float32)
+        self._places: dict[str, int] = {}
+        self._free: list[int] = []
+        self.lock = threading.Lock()
+
+    def catch_up(self, ledger: Ledger, state: ScopeState) -> None:
+        """Apply everything up to `state.seq`, which was read before the rows are."""
+        rows = changes_since(ledger, state.id, self.seq)
+        live = [row for row in rows if row.status == Status.LIVE and row.context is not None]
+        for row in rows:
+            place = self._places.pop(row.id, None)
+            if place is not None:
+                self.ids[place] = None
+                self.values[place] = 0.0
+                self._free.append(place)
+        self._grow(len(live))
+        for row, vector in zip(live, vectors([row.context for row in live], self.values.shape[1]), strict=True):
+            place = self._free.pop()
+            self.ids[place], self._places[row.id] = row.id, place
+            self.values[place] = vector
+        self.seq = max([state.seq, *(row.seq for row in rows)])
+
+    def _grow(self, needed: int) -> None:
+        missing = needed - len(self._free)
+        if missing <= 0:
+            return
+        size = len(self.ids)
+        # Growing by a quarter keeps repeated small catch-ups from copying the whole matrix each time.
+        more = max(missing, size // 4)
+        self.values = np.concatenate([self.values, np.zeros((more, self.values.shape[1]), dtype=np.float32)])
+        self.ids += [None] * more
+        self._free += range(size + more - 1, size - 1, -1)
+
+    def nearest(self, vector: NDArray[np.float32], n: int) -> list[Hit]:
+        if not self.ids:
+            return []
+        scores = self.values @ vector
+        n = min(n, len(scores))
+        best = np.argpartition(-scores, n - 1)[:n]
+        hits = [Hit(id_, float(scores[place])) for place in best if (id_ := self.ids[place]) is not None]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+
+class Matrices:
+    """Matrices of scopes, least recently used first out.
+
+    Args:
+        ledger: Where the vectors are.
+        dimension: Of the vectors, asked at the first use.
+        max_bytes: Memory for all matrices together; the one in use always stays.
+    """
+
+    def __init__(self, ledger: Ledger, dimension: Callable[[], int], *, max_bytes: int = 512 << 20) -> None:
+        self._ledger = ledger
+        self._dimension = dimension
+        self._max_bytes = max_bytes
+        self._held: OrderedDict[int, _Matrix] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def nearest(self, state: ScopeState, vector: NDArray[np.float32], n: int) -> list[Hit]:
+        """The `n` nearest live facts of a scope at `state.seq` or later, best first; exact."""
+        with self._lock:
+            matrix = self._held.setdefault(state.id, _Matrix(self._dimension()))
+            self._held.move_to_end(state.id)
+        with matrix.lock:
+            if matrix.seq < state.seq:
+                matrix.catch_up(self._ledger, state)
+            hits = matrix.nearest(vector, n)
+        self._shrink()
+        return hits
+
+    def release(self, scope_id: int) -> None:
+        """Drop a scope's matrix; the index answers for it again."""
+        with self._lock:
+            self._held.pop(scope_id, None)
+
+    def _shrink(self) -> None:
+        with self._lock:
+            total = sum(matrix.values.nbytes for matrix in self._held.values())
+            while total > self._max_bytes and len(self._held) > 1:
+                total -= self._held.popitem(last=False)[1].values.nbytes

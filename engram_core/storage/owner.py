@@ -1,0 +1,110 @@
+"""Ownership of an index directory: an OS lock that a kill releases, and a marker that says the last owner did not close.
+
+A library's file lock would do but for fork: a child must let go of the inherited descriptor without unlocking it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import weakref
+from pathlib import Path
+
+_LOCK = "owner.lock"
+_MARKER = "dirty"
+
+
+class Owner:
+    """At most one process at a time owns a directory.
+
+    Args:
+        directory: Created if missing.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = Path(directory)
+        self._descriptor: int | None = None
+        self._pid = 0
+        if hasattr(os, "register_at_fork"):
+            mine = weakref.ref(self)
+            os.register_at_fork(after_in_child=lambda: _let_go(mine))
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this very process owns the directory; a forked child does not."""
+        return self._descriptor is not None and self._pid == os.getpid()
+
+    def acquire(self) -> bool:
+        """Try to become the owner, without waiting."""
+        if self.is_held:
+            return True
+        self._directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._directory / _LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        if not _locked(descriptor):
+            os.close(descriptor)
+            return False
+        self._descriptor, self._pid = descriptor, os.getpid()
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps({"pid": self._pid, "since": time.time()}).encode())
+        return True
+
+    def release(self) -> None:
+        """Give the directory up."""
+        if self.is_held and self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
+
+    def holder(self) -> int | None:
+        """Process id written by the last owner."""
+        try:
+            return int(json.loads((self._directory / _LOCK).read_text())["pid"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the last owner stopped without closing."""
+        return (self._directory / _MARKER).exists()
+
+    def mark_dirty(self) -> None:
+        """Set the marker, on disk before this returns."""
+        path = self._directory / _MARKER
+        with path.open("w") as file:
+            file.write(str(os.getpid()))
+            file.flush()
+            os.fsync(file.fileno())
+        if sys.platform != "win32":
+            folder = os.open(self._directory, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def mark_clean(self) -> None:
+        """Remove the marker."""
+        (self._directory / _MARKER).unlink(missing_ok=True)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt  # noqa: PLC0415 - exists on Windows only
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl  # noqa: PLC0415 - exists elsewhere only
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _let_go(owner: weakref.ref[Owner]) -> None:
+    """In a forked child: close the inherited descriptor. Unlocking it would unlock the parent's."""
+    held = owner()
+    if held is not None and held._descriptor is not None:
+        os.close(held._descriptor)
+        held._descriptor = None

@@ -1,0 +1,500 @@
+"""Projector: keeps the vector index in step with the ledger, and asks it when it can answer. It owns no truth.
+
+One process projects (the owner of the directory, or of a lease when the index is a server). Everything here may fail or be
+killed at any point: the watermark only moves after the index has the vectors, and replaying changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_core.domain.errors import EngramError, IndexUnavailable
+from engram_core.domain.fact import Status
+from engram_core.measure.columns import vectors
+from engram_core.ports import Collection, Generation, Hit, Indexed, Ledger, Point, ScopeState, VectorIndex
+from engram_core.storage import chroma
+from engram_core.storage.owner import Owner
+from engram_core.storage.probe import Check, is_healthy
+
+logger = logging.getLogger("engram")
+
+DRAIN_BATCH = 200
+REMAINDER = 2_000
+"""Changes not yet in the index that a recall still searches exactly beside it; beyond, it searches everything exactly."""
+_LEASE = "projector"
+_LEASE_S = 30.0
+_RETRY_S = 2.0
+_SAMPLES = 8
+
+Progress = Callable[[int, int], None]
+
+
+class Projector:
+    """The index of one store.
+
+    Args:
+        ledger: The record.
+        place: A directory, or a Chroma server's address.
+        fingerprint: The embedder's, noted with each generation.
+        dimension: Of the vectors; asked when the first collection is made.
+        exact_limit: Live facts above which a scope gets a collection; it goes again below half of it.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        place: str,
+        *,
+        fingerprint: Callable[[], str],
+        dimension: Callable[[], int],
+        exact_limit: int,
+    ) -> None:
+        self._ledger = ledger
+        self._place = place
+        self._is_server = "://" in place
+        self._fingerprint = fingerprint
+        self._dimension = dimension
+        self._exact_limit = exact_limit
+        self._owner = None if self._is_server else Owner(place)
+        self._holder = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._pid = os.getpid()
+        self._index: VectorIndex | None = None
+        self._generation: Generation | None = None
+        self._collections: dict[int, Collection] = {}
+        self._problem: str | None = None
+        self._is_rebuilding = False
+        self._work = threading.RLock()
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    # --- asked by recall ---
+
+    def search(self, state: ScopeState, vector: NDArray[np.float32], n: int) -> list[Hit] | None:
+        """The nearest live facts at `state.seq`, or None when the index cannot tell and exact search must."""
+        index, collection = self._index, self._collection(state.id)
+        if index is None or collection is None or self._pid != os.getpid():
+            return None
+        late: list[Indexed] = []
+        if collection.watermark < state.seq:
+            late = self._ledger.changes(state.id, collection.watermark, REMAINDER + 1)
+            if len(late) > REMAINDER:
+                return None
+        try:
+            hits = index.search(collection.name, vector, n)
+        except IndexUnavailable as error:
+            self._distrust(index, str(error))
+            return None
+        return _with_late(hits, late, vector, n) if late else hits
+
+    def _collection(self, scope_id: int) -> Collection | None:
+        if not self._is_server:
+            return self._collections.get(scope_id)
+        generation = self._generation
+        if generation is None:
+            return None
+        # Another process may be the one that projects: its watermark is in the ledger.
+        return next((c for c in self._ledger.collections(generation.id) if c.scope_id == scope_id), None)
+
+    # --- asked by the finder ---
+
+    def wake(self) -> None:
+        """Something was committed, or the store was opened."""
+        if self._stopped.is_set():
+            return
+        with self._starting:
+            if self._thread is None or self._pid != os.getpid():
+                if self._pid != os.getpid():
+                    return  # a forked child: the parent's index is not ours to touch
+                self._thread = threading.Thread(target=self._loop, name="engram-index", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until every scope that belongs in the index is in it; True at once where another process projects."""
+        deadline = time.monotonic() + timeout
+        if self._pid != os.getpid():
+            return True
+        try:
+            with self._work:
+                self._step(deadline)
+        except EngramError as error:
+            self._problem = str(error)
+            return False
+        return not self._lagging() if self._is_owner() else True
+
+    def rebuild(self, progress: Progress | None = None) -> int:
+        """Build a new generation and swap it in; return how many vectors it holds. Raises IndexUnavailable."""
+        with self._work:
+            if not self._take_ownership():
+                raise IndexUnavailable(self._elsewhere())
+            return self._rebuild(progress)
+
+    def health(self) -> Mapping[str, Any]:
+        """What `engram doctor` shows."""
+        generation = self._generation or self._live_generation()
+        collections = self._ledger.collections(generation.id) if generation else []
+        seqs = {state.id: state.seq for state in self._ledger.scopes()}
+        behind = sum(max(0, seqs.get(item.scope_id, 0) - item.watermark) for item in collections)
+        return {
+            "kind": "server" if self._is_server else "embedded",
+            "place": self._place,
+            "state": self._state(),
+            "generation": generation.id if generation else None,
+            "collections": len(collections),
+            "behind": behind,
+            "owner_pid": self._owner.holder() if self._owner is not None else None,
+            "problem": self._problem,
+        }
+
+    def close(self) -> None:
+        """Catch up, close the index, clear the marker, give the directory up."""
+        self._stopped.set()
+        self._wake.set()
+        thread = self._thread
+        if self._pid != os.getpid():
+            return
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=60)
+        with self._work:
+            if self._index is not None and self._is_owner():
+                self._finish()
+            self._drop_index()
+            if self._owner is not None:
+                self._owner.release()
+
+    def _finish(self) -> None:
+        clean = [replace(item, dirty=False) for item in self._collections.values() if item.dirty]
+        if clean:
+            self._ledger.save_collections(clean)
+        if self._owner is not None:
+            assert self._index is not None
+            self._index.close()
+            self._owner.mark_clean()
+
+    # --- the loop ---
+
+    def _loop(self) -> None:
+        while not self._stopped.is_set():
+            self._wake.clear()
+            wait: float | None = None
+            try:
+                with self._work:
+                    self._step(float("inf"))
+                self._problem = None if self._is_owner() or not self._lagging() else self._problem
+            except EngramError as error:
+                self._problem = str(error)
+                logger.warning("engram: the vector index has to wait: %s", error)
+                wait = _RETRY_S
+            if not self._is_owner() and self._has_work():
+                wait = _RETRY_S  # the owner may die: try to take over now and then
+            elif self._is_server and self._is_owner():
+                wait = _LEASE_S / 3
+            self._wake.wait(timeout=wait)
+
+    def _step(self, deadline: float) -> None:
+        """Open what is there, project what is due."""
+        if not self._has_work() and self._live_generation() is None:
+            return
+        if not self._take_ownership():
+            if self._is_server:
+                self._open_for_reading()
+            return
+        if self._index is None:
+            self._open()
+        self._shed()
+        for state in self._lagging():
+            if self._stopped.is_set() or time.monotonic() > deadline:
+                return
+            self._drain(state, deadline)
+
+    def _has_work(self) -> bool:
+        return any(state.live > self._exact_limit for state in self._ledger.scopes())
+
+    def _lagging(self) -> list[ScopeState]:
+        """Scopes whose collection is missing or behind."""
+        late = []
+        for state in self._ledger.scopes():
+            collection = self._collections.get(state.id)
+            if collection is None and state.live > self._exact_limit:
+                late.append(state)
+            elif collection is not None and collection.watermark < state.seq:
+                late.append(state)
+        return late
+
+    # --- ownership ---
+
+    def _is_owner(self) -> bool:
+        if self._owner is not None:
+            return self._owner.is_held
+        return self._generation is not None and self._holds_lease
+
+    _holds_lease = False
+
+    def _take_ownership(self) -> bool:
+        if self._owner is not None:
+            return self._owner.acquire()
+        self._holds_lease = self._ledger.lease(_LEASE, self._holder, _LEASE_S)
+        return self._holds_lease
+
+    def _elsewhere(self) -> str:
+        if self._owner is not None:
+            return (
+                f"The index at {self._place} is owned by process {self._owner.holder()}. Stop that process, or run "
+                "the command there; recall here goes on with exact search."
+            )
+        return "Another process projects into this Chroma server now; try again in half a minute."
+
+    def _state(self) -> str:
+        if self._is_rebuilding:
+            return "rebuilding"
+        if self._index is not None:
+            return "ready"
+        if self._owner is not None and not self._owner.is_held and self._owner.holder() and self._has_work():
+            return "elsewhere or not opened"
+        return "not needed" if not self._has_work() else "opening"
+
+    # --- opening ---
+
+    def _live_generation(self) -> Generation | None:
+        return next((item for item in self._ledger.generations() if item.state == "live"), None)
+
+    def _open(self) -> None:
+        """Open the live generation; build one when there is none or the old one is not to be trusted."""
+        live = self._live_generation()
+        if live is not None and (not self._exists(live) or not self._is_trusted(live)):
+            logger.warning("engram: the vector index is damaged or gone; it is built anew from the ledger")
+            self._ledger.save_generation(replace(live, state="bad"))
+            live = None
+        if live is None:
+            self._rebuild(None)
+            return
+        self._mark_dirty()
+        self._index = self._client(live)
+        self._generation = live
+        self._collections = {item.scope_id: item for item in self._ledger.collections(live.id)}
+        self._remove_strays(live)
+
+    def _open_for_reading(self) -> None:
+        live = self._live_generation()
+        if live is not None and (self._index is None or self._generation != live):
+            self._drop_index()
+            self._index, self._generation = self._client(live), live
+
+    def _exists(self, generation: Generation) -> bool:
+        return self._is_server or Path(self._place, generation.place).is_dir()
+
+    def _is_trusted(self, generation: Generation) -> bool:
+        if self._owner is None:
+            index = self._client(generation)
+            names = set(index.names())
+            return all(item.name in names for item in self._ledger.collections(generation.id))
+        if not self._owner.is_dirty:
+            return True
+        logger.info("engram: the index was not closed cleanly; probing it in another process")
+        return is_healthy(str(Path(self._place, generation.place)), self._checks(generation))
+
+    def _checks(self, generation: Generation) -> list[Check]:
+        checks = []
+        for item in self._ledger.collections(generation.id):
+            rows = self._ledger.changes(item.scope_id, 0, 1_000_000, vectors=False) if item.dirty else []
+            settled = [row for row in rows if _is_live(row) and row.seq <= item.watermark]
+            picked = random.sample(settled, min(_SAMPLES, len(settled)))
+            samples = tuple(
+                (row.id, tuple(float(value) for value in np.frombuffer(row.context, dtype="<f2")))
+                for row in picked
+                if row.context is not None
+            )
+            checks.append(Check(item.name, len(settled), samples))
+        return checks
+
+    def _client(self, generation: Generation) -> VectorIndex:
+        if self._is_server:
+            return chroma.server(self._place)
+        directory = Path(self._place, generation.place)
+        directory.mkdir(parents=True, exist_ok=True)
+        return chroma.embedded(str(directory))
+
+    def _mark_dirty(self) -> None:
+        if self._owner is not None:
+            self._owner.mark_dirty()
+
+    def _drop_index(self) -> None:
+        index, self._index = self._index, None
+        self._generation = None
+        self._collections = {}
+        if index is not None:
+            index.close()
+
+    def _distrust(self, index: VectorIndex, problem: str) -> None:
+        """The index failed while answering: stop asking it; the loop opens, probes and if need be rebuilds it."""
+        logger.warning("engram: recall goes on with exact search: %s", problem)
+        with self._work:
+            self._problem = problem
+            if self._index is index:
+                if not self._is_server and self._generation is not None:
+                    self._ledger.save_generation(replace(self._generation, state="bad"))
+                self._drop_index()
+        self.wake()
+
+    # --- projecting ---
+
+    def _drain(self, state: ScopeState, deadline: float) -> None:
+        """Apply a scope's outbox, batch by batch, moving the watermark after each."""
+        index, generation = self._index, self._generation
+        if index is None or generation is None:
+            return
+        collection = self._collections.get(state.id)
+        if collection is None:
+            collection = Collection(generation.id, state.id, _name(generation, state.id), 0, dirty=True)
+            index.create(collection.name, self._dimension())
+        elif not collection.dirty:
+            collection = replace(collection, dirty=True)
+            self._ledger.save_collections([collection])
+        while not self._stopped.is_set() and time.monotonic() < deadline:
+            rows = self._ledger.changes(state.id, collection.watermark, DRAIN_BATCH)
+            if rows:
+                _apply(index, collection.name, rows)
+            is_caught_up = len(rows) < DRAIN_BATCH
+            # `state` was read before the rows: when they run out, everything up to its number is applied.
+            reached = max([row.seq for row in rows] + ([state.seq] if is_caught_up else []))
+            collection = replace(collection, watermark=max(collection.watermark, reached))
+            self._ledger.save_collections([collection])
+            if is_caught_up or collection.scope_id in self._collections:
+                # A new collection answers once it has caught up; one that answered already goes on answering.
+                self._collections[state.id] = collection
+            if is_caught_up:
+                break
+        self._renew()
+
+    def _renew(self) -> None:
+        if self._is_server and not self._take_ownership():
+            raise IndexUnavailable("Another process took over projecting into the Chroma server.")
+
+    def _shed(self) -> None:
+        """Drop the collections of scopes that shrank to less than half the limit."""
+        live = {state.id: state.live for state in self._ledger.scopes()}
+        for scope_id, collection in list(self._collections.items()):
+            if self._exact_limit and live.get(scope_id, 0) < self._exact_limit / 2 and self._index is not None:
+                self._collections.pop(scope_id)
+                self._ledger.drop_collection(collection)
+                self._index.drop(collection.name)
+
+    # --- rebuilding ---
+
+    def _rebuild(self, progress: Progress | None) -> int:
+        self._is_rebuilding = True
+        try:
+            return self._rebuilt(progress)
+        finally:
+            self._is_rebuilding = False
+
+    def _rebuilt(self, progress: Progress | None) -> int:
+        new_id = uuid.uuid4().hex
+        building = Generation(new_id, self._place if self._is_server else new_id, "building", self._fingerprint())
+        self._ledger.save_generation(building)
+        self._mark_dirty()
+        index = self._client(building)
+        collections: dict[int, Collection] = {}
+        try:
+            states = [state for state in self._ledger.scopes() if state.live > self._exact_limit]
+            total, done = sum(state.live for state in states), 0
+            for state in states:
+                collection = Collection(new_id, state.id, _name(building, state.id), 0, dirty=True)
+                index.create(collection.name, self._dimension())
+                while rows := self._ledger.changes(state.id, collection.watermark, DRAIN_BATCH):
+                    _apply(index, collection.name, rows)
+                    collection = replace(collection, watermark=rows[-1].seq)
+                    done += sum(map(_is_live, rows))
+                    self._report(progress, min(done, total), total)
+                    self._renew()
+                    if self._stopped.is_set():
+                        raise IndexUnavailable("The store was closed while its index was built; it goes on next time.")
+                collections[state.id] = collection
+            self._ledger.save_collections(list(collections.values()))
+            self._ledger.swap_generation(new_id)
+        except BaseException:
+            index.close()
+            self._discard(building)
+            raise
+        self._drop_index()
+        self._index, self._generation = index, replace(building, state="live")
+        self._collections = collections
+        self._problem = None
+        self._remove_strays(self._generation)
+        return sum(index.count(item.name) for item in collections.values())
+
+    @staticmethod
+    def _report(progress: Progress | None, done: int, total: int) -> None:
+        if progress is not None:
+            progress(done, total)
+
+    def _discard(self, generation: Generation) -> None:
+        if self._is_server:
+            self._drop_server_collections(generation)
+        else:
+            shutil.rmtree(Path(self._place, generation.place), ignore_errors=True)
+        self._ledger.drop_generation(generation.id)
+
+    def _remove_strays(self, live: Generation) -> None:
+        """Remove every other generation: retired, bad, or left half built by a kill."""
+        for generation in self._ledger.generations():
+            if generation.id != live.id:
+                self._discard(generation)
+        if not self._is_server:
+            for path in Path(self._place).iterdir():
+                if path.is_dir() and path.name != live.place:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _drop_server_collections(self, generation: Generation) -> None:
+        index = self._index or self._client(generation)
+        for name in index.names():
+            if name.startswith(_prefix(generation)):
+                index.drop(name)
+
+
+def _apply(index: VectorIndex, name: str, rows: list[Indexed]) -> None:
+    live = [row for row in rows if _is_live(row)]
+    gone = [row.id for row in rows if not _is_live(row)]
+    if live:
+        dimension = len(live[0].context or b"") // 2
+        values = vectors([row.context for row in live], dimension)
+        index.put(name, [Point(row.id, value) for row, value in zip(live, values, strict=True)])
+    if gone:
+        index.remove(name, gone)
+
+
+def _is_live(row: Indexed) -> bool:
+    return row.status == Status.LIVE and row.context is not None
+
+
+def _with_late(hits: list[Hit], late: list[Indexed], vector: NDArray[np.float32], n: int) -> list[Hit]:
+    """Hits corrected by changes the index has not seen: what left goes, what came or moved is scored exactly."""
+    changed = {row.id for row in late}
+    live = [row for row in late if _is_live(row)]
+    scores = vectors([row.context for row in live], len(vector)) @ vector
+    fresh = [Hit(row.id, float(score)) for row, score in zip(live, scores, strict=True)]
+    merged = [hit for hit in hits if hit.id not in changed] + fresh
+    return sorted(merged, key=lambda hit: (-hit.score, hit.id))[:n]
+
+
+def _prefix(generation: Generation) -> str:
+    return f"engram-{generation.id}-"
+
+
+def _name(generation: Generation, scope_id: int) -> str:
+    return f"{_prefix(generation)}{scope_id}"

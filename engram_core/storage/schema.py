@@ -1,0 +1,245 @@
+"""The ledger's tables, for SQLite and PostgreSQL alike. Names and types only; migrations create them."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+HEAD = "0001"
+"""The newest migration; a test keeps it equal to the scripts' head."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite only numbers rows by itself when the key is declared INTEGER.
+_Key = BigInteger().with_variant(Integer, "sqlite")
+
+settings = Table("settings", metadata, Column("name", String(100), primary_key=True), Column("value", Text, nullable=False))
+
+counter = Table(
+    "counter",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+)
+
+scopes = Table(
+    "scopes",
+    metadata,
+    Column("id", _Key, primary_key=True, autoincrement=True),
+    Column("path", String(520), nullable=False, unique=True),
+    Column("seq", BigInteger, nullable=False, default=0),
+    Column("live", Integer, nullable=False, default=0),
+    Column("recallable", Integer, nullable=False, default=0),
+    Column("body_words", BigInteger, nullable=False, default=0),
+    Column("context_words", BigInteger, nullable=False, default=0),
+    Column("speakers", Text, nullable=False, default="{}"),
+)
+
+episodes = Table(
+    "episodes",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("scope_id", ForeignKey("scopes.id"), nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("principal", String(200), nullable=False),
+    Column("messages", Text, nullable=False),
+    Column("extraction", String(8), nullable=False, default="none", index=True),
+    Column("seq", BigInteger, nullable=False),
+)
+
+facts = Table(
+    "facts",
+    metadata,
+    # The sequence number of the fact's insertion, so that a batch knows its keys before it writes.
+    Column("pk", _Key, primary_key=True, autoincrement=False),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("scope_id", ForeignKey("scopes.id"), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("status", String(12), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("speaker", String(200)),
+    Column("kind", String(32), nullable=False),
+    Column("slot_subject", Text),
+    Column("slot_attribute", Text),
+    Column("importance", Float, nullable=False),
+    Column("confidence", Float, nullable=False),
+    Column("trust", Float, nullable=False),
+    Column("pinned", Boolean, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("said_at", Float, nullable=False),
+    Column("valid_from", Float),
+    Column("valid_until", Float),
+    Column("archived_at", Float),
+    Column("archived_reason", Text),
+    Column("principal", String(200), nullable=False),
+    Column("channel", String(12), nullable=False),
+    Column("episode_id", String(36)),
+    Column("session", String(500)),
+    Column("message_ids", Text, nullable=False),
+    Column("sources", Text, nullable=False),
+    Column("consolidated_from", Text, nullable=False),
+    Column("is_consolidated", Boolean, nullable=False),
+    Column("superseded_by", String(36)),
+    Column("forget_score", Float),
+    Column("forget_terms", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    # what recall reads; derived from the text at write
+    Column("duplicate_key", String(64), nullable=False),
+    Column("previous", String(36)),
+    Column("following", String(36)),
+    Column("body_stems", Text, nullable=False),
+    Column("context_stems", Text, nullable=False),
+    Column("body_length", Integer, nullable=False),
+    Column("context_length", Integer, nullable=False),
+    Column("time_words", Float, nullable=False),
+    Column("asks", Integer, nullable=False),
+    Column("content", LargeBinary),
+    Column("context", LargeBinary),
+    Index("ix_facts_scope_id_seq", "scope_id", "seq"),
+    Index("ix_facts_scope_id_said_at", "scope_id", "said_at"),
+    Index("ix_facts_scope_id_duplicate_key", "scope_id", "duplicate_key"),
+    Index("ix_facts_scope_id_session", "scope_id", "session"),
+    Index("ix_facts_status", "status"),
+)
+
+words = Table(
+    "words",
+    metadata,
+    Column("scope_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("stem", String(200), primary_key=True),
+    Column("body_df", Integer, nullable=False),
+    Column("context_df", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", _Key, primary_key=True, autoincrement=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("scope_id", ForeignKey("scopes.id"), nullable=False, index=True),
+    Column("fact_id", String(36), index=True),
+    Column("episode_id", String(36)),
+    Column("action", String(20), nullable=False),
+    Column("principal", String(200), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("rule", String(60), nullable=False),
+    Column("line", Text, nullable=False),
+    Column("terms", Text, nullable=False),
+    Column("before", Text),
+    Column("after", Text),
+    Column("refused", Boolean, nullable=False),
+)
+
+recalls = Table(
+    "recalls",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("scope_id", ForeignKey("scopes.id"), nullable=False, index=True),
+    Column("principal", String(200), nullable=False),
+    Column("session", String(500)),
+    Column("at", Float, nullable=False),
+    Column("query", Text, nullable=False),
+    Column("text_tokens", Integer, nullable=False),
+    Column("token_counter", String(100), nullable=False),
+    Column("degraded", Boolean, nullable=False),
+    Column("policy_version", Integer, nullable=False),
+    Column("facts", Text, nullable=False),
+    Column("dropped", Text, nullable=False),
+    Column("stages", Text, nullable=False),
+)
+
+recalled = Table(
+    "recalled",
+    metadata,
+    Column("fact_id", String(36), primary_key=True),
+    Column("recall_id", String(36), primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("id", _Key, primary_key=True, autoincrement=True),
+    Column("recall_id", String(36), nullable=False, index=True),
+    Column("scope_id", ForeignKey("scopes.id"), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("response", Text, nullable=False),
+    Column("verdicts", Text, nullable=False),
+)
+
+parked = Table(
+    "parked",
+    metadata,
+    Column("id", _Key, primary_key=True, autoincrement=True),
+    Column("kind", String(20), nullable=False),
+    Column("scope_id", ForeignKey("scopes.id"), nullable=False),
+    Column("episode_id", String(36)),
+    Column("at", Float, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("id", _Key, primary_key=True, autoincrement=True),
+    Column("scope_id", ForeignKey("scopes.id"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("principal", String(200), nullable=False),
+    Column("at", Float, nullable=False),
+    UniqueConstraint("scope_id", "version"),
+)
+
+generations = Table(
+    "generations",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("place", Text, nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("fingerprint", Text, nullable=False),
+)
+
+collections = Table(
+    "collections",
+    metadata,
+    Column("generation", ForeignKey("generations.id", ondelete="CASCADE"), primary_key=True),
+    Column("scope_id", ForeignKey("scopes.id"), primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("watermark", BigInteger, nullable=False),
+    Column("dirty", Boolean, nullable=False),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("holder", String(200), nullable=False),
+    Column("until", Float, nullable=False),
+)
+
+# Full text is no portable table, so the migration creates it: a contentless FTS5 table `fact_words(terms)` on SQLite, a
+# table `fact_words(pk, terms tsvector)` with a GIN index on PostgreSQL. Each term is `s<scope id>w<stem>`: a scope's
+# search reads its own postings only, and no other scope's facts can influence what it finds.

@@ -1,0 +1,314 @@
+"""One transaction of the ledger: facts, statistics, full text and decisions together. It applies; it decides nothing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from engram_core.domain.errors import Conflict
+from engram_core.domain.fact import RECALLABLE, Fact, Status
+from engram_core.domain.scope import Scope
+from engram_core.ports import Batch, ContextWrite, Decision, Features, Parked, Write
+from engram_core.storage import schema as t
+from engram_core.storage.codec import blob, dumps, epoch, fact_row, features_row, messages_json, spaced, unspaced
+
+_CHUNK = 500
+_RECALLABLE = frozenset(status.value for status in RECALLABLE)
+
+
+@dataclass(slots=True)
+class _Change:
+    """How a commit moves a scope's statistics and full text."""
+
+    scope_id: int
+    live: int = 0
+    recallable: int = 0
+    body_words: int = 0
+    context_words: int = 0
+    speakers: Counter[str] = field(default_factory=Counter)
+    body_df: Counter[str] = field(default_factory=Counter)
+    context_df: Counter[str] = field(default_factory=Counter)
+    unindexed: list[tuple[int, list[str]]] = field(default_factory=list)
+    indexed: list[tuple[int, list[str]]] = field(default_factory=list)
+
+    def count(self, row: Mapping[str, Any], sign: int) -> None:
+        """Add (+1) or take away (-1) one stored fact."""
+        self.live += sign * (row["status"] == Status.LIVE)
+        if row["status"] not in _RECALLABLE:
+            return
+        body, context = unspaced(row["body_stems"]), unspaced(row["context_stems"])
+        self.recallable += sign
+        self.body_words += sign * len(body)
+        self.context_words += sign * len(context)
+        if row["speaker"]:
+            self.speakers[row["speaker"]] += sign
+        for stem in set(body):
+            self.body_df[stem] += sign
+        for stem in set(context):
+            self.context_df[stem] += sign
+        (self.indexed if sign > 0 else self.unindexed).append((row["pk"], context))
+
+
+def next_seq(connection: Connection, count: int) -> int:
+    """Take `count` sequence numbers and return the last. The row lock makes commit order equal sequence order."""
+    taken = update(t.counter).where(t.counter.c.id == 1).values(seq=t.counter.c.seq + count).returning(t.counter.c.seq)
+    return int(connection.execute(taken).scalar_one())
+
+
+def scope_id(connection: Connection, scope: Scope) -> int:
+    """The scope's id, creating it if it is new."""
+    found = connection.execute(select(t.scopes.c.id).where(t.scopes.c.path == scope.path)).scalar()
+    if found is None:
+        row = {"path": scope.path, "seq": 0, "live": 0, "recallable": 0, "body_words": 0, "context_words": 0}
+        connection.execute(_insert(connection, t.scopes).values(**row, speakers="{}").on_conflict_do_nothing())
+        found = connection.execute(select(t.scopes.c.id).where(t.scopes.c.path == scope.path)).scalar_one()
+    return int(found)
+
+
+def apply(connection: Connection, batch: Batch) -> int:
+    """Write a batch and return the scope's new sequence number. Raises Conflict before anything is lost."""
+    count = len(batch.writes) + len(batch.contexts) + 1
+    last = next_seq(connection, count)
+    seqs = iter(range(last - count + 1, last + 1))
+    scope = scope_id(connection, batch.scope)
+    _check(connection, scope, batch.expect)
+    change = _Change(scope)
+    if batch.episode is not None:
+        _save_episode(connection, scope, batch, last)
+    _insert_facts(connection, change, [write for write in batch.writes if write.replaces is None], seqs)
+    _replace_facts(connection, change, [write for write in batch.writes if write.replaces is not None], seqs)
+    _move_contexts(connection, change, batch.contexts, seqs)
+    if batch.writes or batch.contexts:
+        _apply_change(connection, change, last)
+    save_decisions(connection, scope, batch.decisions, last)
+    for item in batch.parked:
+        park(connection, scope, item)
+    return last
+
+
+def _check(connection: Connection, scope: int, expect: int | None) -> None:
+    if expect is None:
+        return
+    seq = connection.execute(select(t.scopes.c.seq).where(t.scopes.c.id == scope)).scalar_one()
+    if seq != expect:
+        raise Conflict(f"The scope moved from {expect} to {seq} while the change was planned.")
+
+
+def _save_episode(connection: Connection, scope: int, batch: Batch, seq: int) -> None:
+    episode = batch.episode
+    assert episode is not None
+    if episode.kept:
+        done = update(t.episodes).where(t.episodes.c.id == episode.id).values(extraction=batch.extraction)
+        connection.execute(done)
+        return
+    connection.execute(
+        insert(t.episodes),
+        {
+            "id": episode.id,
+            "scope_id": scope,
+            "at": epoch(episode.at),
+            "principal": episode.principal,
+            "messages": messages_json(episode.messages),
+            "extraction": batch.extraction,
+            "seq": seq,
+        },
+    )
+
+
+def _insert_facts(connection: Connection, change: _Change, writes: Sequence[Write], seqs: Iterable[int]) -> None:
+    rows = []
+    for write, seq in zip(writes, seqs, strict=False):
+        row = _row(write.fact, write.features) | {"pk": seq, "seq": seq, "scope_id": change.scope_id}
+        change.count(row, +1)
+        rows.append(row)
+    if rows:
+        connection.execute(insert(t.facts), rows)
+
+
+def _row(fact: Fact, features: Features) -> dict[str, Any]:
+    return fact_row(fact) | features_row(features)
+
+
+def _replace_facts(connection: Connection, change: _Change, writes: Sequence[Write], seqs: Iterable[int]) -> None:
+    old = _stored(connection, [write.fact.id for write in writes])
+    for write, seq in zip(writes, seqs, strict=False):
+        before = old.get(write.fact.id)
+        if before is None or before["version"] != write.replaces or before["scope_id"] != change.scope_id:
+            raise Conflict(f"Fact {write.fact.id} changed while its edit was planned.")
+        row = _row(write.fact, write.features) | {"pk": before["pk"], "seq": seq}
+        change.count(before, -1)
+        change.count(row, +1)
+        connection.execute(update(t.facts).where(t.facts.c.pk == before["pk"]).values(**row))
+
+
+def _move_contexts(
+    connection: Connection, change: _Change, contexts: Sequence[ContextWrite], seqs: Iterable[int]
+) -> None:
+    old = _stored(connection, [move.fact_id for move in contexts])
+    for move, seq in zip(contexts, seqs, strict=False):
+        before = old.get(move.fact_id)
+        if before is None or before["scope_id"] != change.scope_id:
+            raise Conflict(f"Fact {move.fact_id} disappeared while its neighbour was added.")
+        values = {
+            "following": move.following,
+            "context_stems": spaced(move.context_stems),
+            "context_length": len(move.context_stems),
+            "seq": seq,
+        }
+        if move.context is not None:
+            values["context"] = blob(move.context)
+        change.count(before, -1)
+        change.count(dict(before) | values, +1)
+        connection.execute(update(t.facts).where(t.facts.c.pk == before["pk"]).values(**values))
+
+
+def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    columns = (
+        t.facts.c.pk, t.facts.c.id, t.facts.c.scope_id, t.facts.c.version, t.facts.c.status, t.facts.c.speaker,
+        t.facts.c.body_stems, t.facts.c.context_stems,
+    )  # fmt: skip
+    found: dict[str, Mapping[str, Any]] = {}
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids[start : start + _CHUNK]
+        for row in connection.execute(select(*columns).where(t.facts.c.id.in_(chunk))).mappings():
+            found[row["id"]] = row
+    return found
+
+
+def _apply_change(connection: Connection, change: _Change, seq: int) -> None:
+    _save_words(connection, change)
+    _save_full_text(connection, change)
+    row = connection.execute(select(t.scopes.c.speakers).where(t.scopes.c.id == change.scope_id)).scalar_one()
+    speakers = Counter(json.loads(row))
+    speakers.update(change.speakers)
+    connection.execute(
+        update(t.scopes)
+        .where(t.scopes.c.id == change.scope_id)
+        .values(
+            seq=seq,
+            live=t.scopes.c.live + change.live,
+            recallable=t.scopes.c.recallable + change.recallable,
+            body_words=t.scopes.c.body_words + change.body_words,
+            context_words=t.scopes.c.context_words + change.context_words,
+            speakers=dumps({name: count for name, count in speakers.items() if count > 0}),
+        )
+    )
+
+
+def _save_words(connection: Connection, change: _Change) -> None:
+    moved = sorted(
+        stem for stem in change.body_df.keys() | change.context_df.keys() if change.body_df[stem] or change.context_df[stem]
+    )
+    if not moved:
+        return
+    statement = _insert(connection, t.words)
+    upsert = statement.on_conflict_do_update(
+        index_elements=["scope_id", "stem"],
+        set_={
+            "body_df": t.words.c.body_df + statement.excluded.body_df,
+            "context_df": t.words.c.context_df + statement.excluded.context_df,
+        },
+    )
+    connection.execute(
+        upsert,
+        [
+            {
+                "scope_id": change.scope_id,
+                "stem": stem,
+                "body_df": change.body_df[stem],
+                "context_df": change.context_df[stem],
+            }
+            for stem in moved
+        ],
+    )
+
+
+def _save_full_text(connection: Connection, change: _Change) -> None:
+    removed = [{"pk": pk, "terms": " ".join(terms(change.scope_id, stems))} for pk, stems in change.unindexed]
+    added = [{"pk": pk, "terms": " ".join(terms(change.scope_id, stems))} for pk, stems in change.indexed]
+    if connection.dialect.name == "sqlite":
+        if removed:
+            # A contentless FTS5 table needs the very words it indexed to forget them; the fact's row still has them.
+            gone = "INSERT INTO fact_words(fact_words, rowid, terms) VALUES('delete', :pk, :terms)"
+            connection.execute(text(gone), removed)
+        if added:
+            connection.execute(text("INSERT INTO fact_words(rowid, terms) VALUES(:pk, :terms)"), added)
+        return
+    if removed:
+        connection.execute(text("DELETE FROM fact_words WHERE pk = :pk"), removed)
+    if added:
+        connection.execute(
+            text("INSERT INTO fact_words(pk, terms) VALUES(:pk, array_to_tsvector(string_to_array(:terms, ' ')))"),
+            [row | {"terms": " ".join(dict.fromkeys(row["terms"].split()))} for row in added],
+        )
+
+
+def terms(scope: int, stems: Iterable[str]) -> list[str]:
+    """Full-text terms of stems in one scope. Stems outside ASCII are spelled in hex, which every tokenizer keeps whole."""
+    return [f"s{scope}w{stem if stem.isascii() else 'x' + stem.encode().hex()}" for stem in stems]
+
+
+def save_decisions(connection: Connection, scope: int, decisions: Sequence[Decision], seq: int) -> None:
+    """Append decisions of one scope."""
+    rows = [
+        {
+            "seq": seq,
+            "scope_id": scope,
+            "fact_id": decision.fact_id,
+            "episode_id": decision.episode_id,
+            "action": decision.action,
+            "principal": decision.principal,
+            "at": epoch(decision.at),
+            "rule": decision.reason.rule,
+            "line": decision.reason.line,
+            "terms": dumps(dict(decision.reason.terms)),
+            "before": dumps(dict(decision.before)) if decision.before is not None else None,
+            "after": dumps(dict(decision.after)) if decision.after is not None else None,
+            "refused": decision.refused,
+        }
+        for decision in decisions
+    ]
+    if rows:
+        connection.execute(insert(t.decisions), rows)
+
+
+def park(connection: Connection, scope: int, item: Parked) -> None:
+    """Append one parked item."""
+    connection.execute(
+        insert(t.parked),
+        {
+            "kind": item.kind,
+            "scope_id": scope,
+            "episode_id": item.episode_id,
+            "at": epoch(item.at),
+            "error": item.error,
+            "payload": dumps(dict(item.payload)),
+        },
+    )
+
+
+def _insert(connection: Connection, table: Any) -> Any:
+    """This dialect's INSERT, which can do ON CONFLICT."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def upsert(connection: Connection, table: Any, rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:
+    """Insert rows, overwriting the other columns of rows whose `keys` exist."""
+    if not rows:
+        return
+    statement = _insert(connection, table)
+    others = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=others), list(rows))
+
+
+def insert_if_absent(connection: Connection, table: Any, row: Mapping[str, Any]) -> None:
+    """Insert a row unless its key exists."""
+    connection.execute(_insert(connection, table).values(**row).on_conflict_do_nothing())
+
+

@@ -1,0 +1,422 @@
+"""A ledger in plain dictionaries: what the real ones must agree with. It passes the same contract and survives nothing."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from engram_core.domain.errors import Conflict
+from engram_core.domain.fact import Fact, Status
+from engram_core.domain.message import Episode
+from engram_core.domain.policy import MemoryPolicy
+from engram_core.domain.scope import Scope
+from engram_core.ports import (
+    Batch,
+    Collection,
+    ContextWrite,
+    Decision,
+    Features,
+    Generation,
+    Indexed,
+    Parked,
+    PolicyVersion,
+    RecallRow,
+    ScopeState,
+    Tail,
+    UsageRow,
+    Write,
+)
+
+
+@dataclass(slots=True)
+class _Kept:
+    fact: Fact
+    features: Features
+    seq: int
+    born: int
+
+
+@dataclass(slots=True)
+class _Episode:
+    episode: Episode
+    extraction: str
+
+
+@dataclass(slots=True)
+class _State:
+    """Everything, so that a commit can work on a copy and swap it in."""
+
+    seq: int = 0
+    scopes: dict[Scope, int] = field(default_factory=dict)
+    scope_seq: dict[Scope, int] = field(default_factory=dict)
+    facts: dict[str, _Kept] = field(default_factory=dict)
+    episodes: dict[str, _Episode] = field(default_factory=dict)
+    decisions: list[Decision] = field(default_factory=list)
+    parked: list[Parked] = field(default_factory=list)
+
+
+class MemoryLedger:
+    """The Ledger port over dictionaries; see `engram_core.ports.Ledger`. Thread-safe; nothing outlives the object."""
+
+    url = ":memory:"
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._state = _State()
+        self._recalls: dict[str, RecallRow] = {}
+        self._usage: list[UsageRow] = []
+        self._policies: list[PolicyVersion] = []
+        self._settings: dict[str, str] = {}
+        self._generations: dict[str, Generation] = {}
+        self._collections: dict[tuple[str, int], Collection] = {}
+        self._leases: dict[str, tuple[str, float]] = {}
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    # --- scopes and facts ---
+
+    def scopes(self, paths: Sequence[Scope] | None = None) -> list[ScopeState]:
+        with self._lock:
+            wanted = sorted(self._state.scopes) if paths is None else [s for s in paths if s in self._state.scopes]
+            return [self._scope_state(scope) for scope in wanted]
+
+    def _scope_state(self, scope: Scope) -> ScopeState:
+        kept = [item for item in self._of(scope) if item.fact.is_recallable]
+        return ScopeState(
+            id=self._state.scopes[scope],
+            scope=scope,
+            seq=self._state.scope_seq.get(scope, 0),
+            live=sum(item.fact.status is Status.LIVE for item in kept),
+            recallable=len(kept),
+            body_words=sum(len(item.features.body_stems) for item in kept),
+            context_words=sum(len(item.features.context_stems) for item in kept),
+            speakers=Counter(item.fact.speaker for item in kept if item.fact.speaker),
+        )
+
+    def _of(self, scope: Scope) -> list[_Kept]:
+        return [item for item in self._state.facts.values() if item.fact.scope == scope]
+
+    def _recallable(self, scope_id: int) -> list[_Kept]:
+        return [
+            item
+            for item in self._state.facts.values()
+            if item.fact.is_recallable and self._state.scopes[item.fact.scope] == scope_id
+        ]
+
+    def facts(self, ids: Sequence[str]) -> list[Fact]:
+        with self._lock:
+            return [self._state.facts[id_].fact for id_ in ids if id_ in self._state.facts]
+
+    def listing(
+        self,
+        scope: Scope,
+        *,
+        kind: str | None = None,
+        statuses: Sequence[Status] = (),
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[Fact]:
+        with self._lock:
+            start = self._state.facts[after].born if after in self._state.facts else (-1 if after is None else 1 << 62)
+            found = [
+                item.fact
+                for item in self._of(scope)
+                if item.born > start
+                and (kind is None or item.fact.kind == kind)
+                and (not statuses or item.fact.status in statuses)
+            ]
+            return found[:limit]
+
+    def twins(self, scope: Scope, keys: Sequence[str]) -> dict[str, Fact]:
+        wanted = {key for key in keys if key}
+        found: dict[str, Fact] = {}
+        with self._lock:
+            for item in self._of(scope):
+                if item.features.key in wanted and item.fact.is_recallable:
+                    found.setdefault(item.features.key, item.fact)
+        return found
+
+    def tail(self, scope: Scope, session: str) -> Tail | None:
+        with self._lock:
+            said = [i for i in self._of(scope) if i.fact.origin.session == session and i.fact.is_recallable]
+            if not said:
+                return None
+            last = said[-1]
+            previous = self._state.facts.get(last.features.previous or "")
+            return Tail(last.fact.id, last.fact.text, last.fact.version, previous.fact.text if previous else None)
+
+    def commit(self, batch: Batch) -> int:
+        with self._lock:
+            seq = self._state.scope_seq.get(batch.scope, 0)
+            if batch.expect is not None and batch.expect != seq:
+                raise Conflict(f"The scope moved from {batch.expect} to {seq} while the change was planned.")
+            self._check(batch)
+            return self._apply(batch)
+
+    def _check(self, batch: Batch) -> None:
+        for write in batch.writes:
+            kept = self._state.facts.get(write.fact.id)
+            if write.replaces is not None and (
+                kept is None or kept.fact.version != write.replaces or kept.fact.scope != batch.scope
+            ):
+                raise Conflict(f"Fact {write.fact.id} changed while its edit was planned.")
+        for move in batch.contexts:
+            kept = self._state.facts.get(move.fact_id)
+            if kept is None or kept.fact.scope != batch.scope:
+                raise Conflict(f"Fact {move.fact_id} disappeared while its neighbour was added.")
+
+    def _apply(self, batch: Batch) -> int:
+        state = self._state
+        state.scopes.setdefault(batch.scope, len(state.scopes) + 1)
+        if batch.episode is not None:
+            known = state.episodes.get(batch.episode.id)
+            episode = known.episode if known else batch.episode
+            state.episodes[batch.episode.id] = _Episode(replace(episode, kept=()), batch.extraction)
+        for write in batch.writes:
+            self._write(write)
+        for move in batch.contexts:
+            self._move(move)
+        state.seq += 1
+        if batch.writes or batch.contexts:
+            state.scope_seq[batch.scope] = state.seq
+        state.decisions += [replace(decision, seq=state.seq) for decision in batch.decisions]
+        for item in batch.parked:
+            self.park(item)
+        return state.seq
+
+    def _write(self, write: Write) -> None:
+        self._state.seq += 1
+        seq = self._state.seq
+        kept = self._state.facts.get(write.fact.id)
+        born = kept.born if kept else seq
+        self._state.facts[write.fact.id] = _Kept(write.fact, write.features, seq, born)
+
+    def _move(self, move: ContextWrite) -> None:
+        self._state.seq += 1
+        kept = self._state.facts[move.fact_id]
+        context = kept.features.context if move.context is None else move.context
+        kept.features = replace(
+            kept.features, following=move.following, context_stems=move.context_stems, context=context
+        )
+        kept.seq = self._state.seq
+
+    # --- what recall reads ---
+
+    def indexed(self, ids: Sequence[str]) -> list[Indexed]:
+        with self._lock:
+            return [self._indexed(self._state.facts[id_]) for id_ in ids if id_ in self._state.facts]
+
+    def _indexed(self, item: _Kept) -> Indexed:
+        fact, features = item.fact, item.features
+        return Indexed(
+            id=fact.id,
+            scope_id=self._state.scopes[fact.scope],
+            seq=item.seq,
+            version=fact.version,
+            status=fact.status.value,
+            said_at=fact.said_at.timestamp(),
+            speaker=fact.speaker,
+            session=fact.origin.session,
+            previous=features.previous,
+            following=features.following,
+            kind=fact.kind,
+            importance=fact.importance,
+            trust=fact.trust,
+            valid_from=fact.valid_from.timestamp() if fact.valid_from else None,
+            valid_until=fact.valid_until.timestamp() if fact.valid_until else None,
+            body_stems="".join(f" {stem} " for stem in features.body_stems),
+            context_stems="".join(f" {stem} " for stem in features.context_stems),
+            body_length=len(features.body_stems),
+            context_length=len(features.context_stems),
+            time_words=features.time_words,
+            asks=int(features.asks),
+            content=None if features.content is None else features.content.tobytes(),
+            context=None if features.context is None else features.context.tobytes(),
+        )
+
+    def changes(self, scope_id: int, after: int, limit: int, *, vectors: bool = True) -> list[Indexed]:
+        with self._lock:
+            changed = [
+                item
+                for item in self._state.facts.values()
+                if self._state.scopes[item.fact.scope] == scope_id and item.seq > after
+            ]
+            changed.sort(key=lambda item: item.seq)
+            rows = [self._indexed(item) for item in changed[:limit]]
+        return rows if vectors else [row._replace(content=None, body_stems="", context_stems="") for row in rows]
+
+    def matching(self, scope_id: int, weights: Mapping[str, float], limit: int) -> list[str]:
+        found = []
+        with self._lock:
+            for item in self._recallable(scope_id):
+                held = [weight for stem, weight in weights.items() if stem in item.features.context_stems]
+                if held:
+                    found.append((-sum(held), item.born, item.fact.id))
+        return [id_ for _, _, id_ in sorted(found)[:limit]]
+
+    def said_between(self, scope_id: int, ranges: Sequence[tuple[float, float]], limit: int) -> list[str]:
+        found: list[str] = []
+        with self._lock:
+            for start, end in ranges:
+                inside = [i for i in self._recallable(scope_id) if start <= i.fact.said_at.timestamp() <= end]
+                inside.sort(key=lambda item: item.fact.said_at)
+                found += [item.fact.id for item in inside[:limit]]
+        return found
+
+    def newest(self, scope_id: int, limit: int) -> list[str]:
+        with self._lock:
+            found = sorted(self._recallable(scope_id), key=lambda item: (item.fact.said_at, item.born), reverse=True)
+        return [item.fact.id for item in found[:limit]]
+
+    def frequencies(self, scope_id: int, stems: Sequence[str]) -> dict[str, tuple[int, int]]:
+        body: Counter[str] = Counter()
+        context: Counter[str] = Counter()
+        with self._lock:
+            for item in self._recallable(scope_id):
+                body.update(set(item.features.body_stems))
+                context.update(set(item.features.context_stems))
+        return {stem: (body[stem], context[stem]) for stem in stems if body[stem] or context[stem]}
+
+    def pending(self, limit: int) -> list[Fact]:
+        with self._lock:
+            waiting = [i.fact for i in self._state.facts.values() if i.fact.status is Status.PENDING]
+        return waiting[:limit]
+
+    # --- what happened ---
+
+    def history(self, fact_id: str) -> list[Decision]:
+        with self._lock:
+            return [decision for decision in self._state.decisions if decision.fact_id == fact_id]
+
+    def decisions(self, scope: Scope, *, limit: int = 100) -> list[Decision]:
+        with self._lock:
+            return [decision for decision in reversed(self._state.decisions) if decision.scope == scope][:limit]
+
+    def episode(self, episode_id: str) -> Episode | None:
+        with self._lock:
+            found = self._state.episodes.get(episode_id)
+            return self._with_kept(found.episode) if found else None
+
+    def episodes_due(self, limit: int) -> list[Episode]:
+        with self._lock:
+            due = [item.episode for item in self._state.episodes.values() if item.extraction == "due"]
+            return [self._with_kept(episode) for episode in due[:limit]]
+
+    def _with_kept(self, episode: Episode) -> Episode:
+        kept = (
+            d.fact_id for d in self._state.decisions if d.episode_id == episode.id and d.fact_id and not d.refused
+        )
+        return replace(episode, kept=tuple(dict.fromkeys(kept)))
+
+    def record_recall(self, row: RecallRow) -> None:
+        with self._lock:
+            self._state.scopes.setdefault(row.scope, len(self._state.scopes) + 1)
+            self._recalls[row.id] = _plain(row)
+
+    def recall(self, recall_id: str) -> RecallRow | None:
+        return self._recalls.get(recall_id)
+
+    def recalls_of(self, fact_id: str, limit: int) -> list[RecallRow]:
+        with self._lock:
+            found = [row for row in self._recalls.values() if any(fact["id"] == fact_id for fact in row.facts)]
+        return sorted(found, key=lambda row: row.at, reverse=True)[:limit]
+
+    def record_usage(self, row: UsageRow) -> None:
+        with self._lock:
+            self._usage.append(row)
+
+    def usage(self, recall_id: str) -> list[UsageRow]:
+        with self._lock:
+            return [row for row in self._usage if row.recall_id == recall_id]
+
+    def parked(self, limit: int = 100) -> list[Parked]:
+        with self._lock:
+            return list(reversed(self._state.parked))[:limit]
+
+    def park(self, item: Parked) -> None:
+        with self._lock:
+            self._state.scopes.setdefault(item.scope, len(self._state.scopes) + 1)
+            self._state.parked.append(replace(item, id=len(self._state.parked) + 1))
+
+    # --- settings ---
+
+    def policy(self, scope: Scope) -> PolicyVersion:
+        with self._lock:
+            for level in scope.lineage:
+                versions = [version for version in self._policies if version.scope == level]
+                if versions:
+                    return versions[-1]
+        return PolicyVersion(None, 0, MemoryPolicy.preset("default"))
+
+    def set_policy(self, scope: Scope, policy: MemoryPolicy, principal: str, at: datetime) -> PolicyVersion:
+        with self._lock:
+            self._state.scopes.setdefault(scope, len(self._state.scopes) + 1)
+            version = 1 + sum(item.scope == scope for item in self._policies)
+            self._policies.append(PolicyVersion(scope, version, policy, principal, at))
+            return self._policies[-1]
+
+    def setting(self, name: str) -> str | None:
+        return self._settings.get(name)
+
+    def set_setting(self, name: str, value: str, *, only_if_absent: bool = False) -> str:
+        with self._lock:
+            if not (only_if_absent and name in self._settings):
+                self._settings[name] = value
+            return self._settings[name]
+
+    # --- the index's books ---
+
+    def generations(self) -> list[Generation]:
+        with self._lock:
+            return sorted(self._generations.values(), key=lambda generation: generation.id)
+
+    def save_generation(self, generation: Generation) -> None:
+        with self._lock:
+            self._generations[generation.id] = generation
+
+    def swap_generation(self, live: str) -> None:
+        with self._lock:
+            for id_, generation in self._generations.items():
+                self._generations[id_] = replace(generation, state="live" if id_ == live else "retired")
+
+    def drop_generation(self, generation_id: str) -> None:
+        with self._lock:
+            self._generations.pop(generation_id, None)
+            self._collections = {key: item for key, item in self._collections.items() if key[0] != generation_id}
+
+    def collections(self, generation_id: str) -> list[Collection]:
+        with self._lock:
+            return [item for key, item in self._collections.items() if key[0] == generation_id]
+
+    def save_collections(self, collections: Sequence[Collection]) -> None:
+        with self._lock:
+            for item in collections:
+                self._collections[item.generation, item.scope_id] = item
+
+    def drop_collection(self, collection: Collection) -> None:
+        with self._lock:
+            self._collections.pop((collection.generation, collection.scope_id), None)
+
+    def lease(self, name: str, holder: str, seconds: float) -> bool:
+        now = time.time()
+        with self._lock:
+            current, until = self._leases.get(name, (holder, 0.0))
+            if current != holder and until >= now:
+                return False
+            self._leases[name] = (holder, now + seconds)
+            return True
+
+
+def _plain(row: RecallRow) -> RecallRow:
+    """The row as JSON would give it back, so that a caller's later changes do not reach the record."""
+
+    def copied(items: Iterable[Mapping[str, object]]) -> list[Mapping[str, object]]:
+        return list(json.loads(json.dumps(list(items))))
+
+    return replace(row, facts=copied(row.facts), dropped=copied(row.dropped), stages=dict(row.stages))
