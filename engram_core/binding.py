@@ -1,0 +1,150 @@
+"""Binding: how an adapter holds a memory. Lazy store, scope per request, and failures that never break the user's run.
+
+Adapters keep one Binding and call it; everything about memory stays in the core.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from engram_core.bootstrap import shared
+from engram_core.domain.errors import InvalidInput
+from engram_core.domain.message import Message
+from engram_core.domain.recall import AddResult, Recall, Usage
+from engram_core.domain.scope import Scope
+from engram_core.engram import Engram, Memory, off_loop
+
+logger = logging.getLogger("engram")
+
+ScopeSource = Scope | str | Callable[[Any], Scope | str]
+PrincipalSource = str | Callable[[Any], str] | None
+
+
+class Binding:
+    """A scope and principal on a store that is opened at first use.
+
+    Args:
+        scope: A scope, or a callable that gets the framework's runtime context and returns one.
+        engram: An open Engram. Default: the process's shared store at `url`.
+        url: Where the shared store is; default `ENGRAM_URL`, else `./.engram`.
+        principal: Who acts; a string or a callable of the runtime context. Default: the store's owner.
+        k: Facts per recall, 1 to 300.
+        max_tokens: Token budget of a recall; default the policy's.
+        fail_open: Log and record memory errors instead of raising them.
+    """
+
+    def __init__(
+        self,
+        scope: ScopeSource,
+        *,
+        engram: Engram | None = None,
+        url: str | None = None,
+        principal: PrincipalSource = None,
+        k: int = 8,
+        max_tokens: int | None = None,
+        fail_open: bool = True,
+    ) -> None:
+        if not callable(scope):
+            scope = Scope.coerce(scope)
+        self.scope = scope
+        self.url = url
+        self.principal = principal
+        self.k = k
+        self.max_tokens = max_tokens
+        self.fail_open = fail_open
+        self._engram = engram
+
+    @property
+    def engram(self) -> Engram:
+        """The store, opened now if it was not yet."""
+        return self._engram if self._engram is not None else shared(self.url)
+
+    def scope_for(self, context: Any = None) -> Scope:
+        """The scope of this request. Raises InvalidScope if the callable returns nonsense."""
+        scope = self.scope(context) if callable(self.scope) else self.scope
+        if scope is None:
+            raise InvalidInput("The scope callable returned None; it must return a scope such as 'acme/alice'.")
+        return Scope.coerce(scope)
+
+    def memory(self, context: Any = None) -> Memory:
+        """The memory of this request."""
+        principal = self.principal(context) if callable(self.principal) else self.principal
+        return self.engram.memory(self.scope_for(context), principal=principal)
+
+    def recall(
+        self,
+        query: str,
+        *,
+        context: Any = None,
+        session: str | None = None,
+        k: int | None = None,
+        max_tokens: int | None = None,
+        min_score: float | None = None,
+    ) -> Recall | None:
+        """Recall for a turn; None when the query is blank or, failing open, when memory is out of order."""
+        if not query or not query.strip():
+            return None
+        with self._guard("recall", context):
+            return self.memory(context).recall(
+                query, k=k or self.k, max_tokens=max_tokens or self.max_tokens, min_score=min_score, session=session
+            )
+        return None
+
+    def add(
+        self, messages: str | Message | Sequence[str | Message], *, context: Any = None, session: str | None = None
+    ) -> AddResult | None:
+        """Remember messages; None when memory is out of order and fails open."""
+        with self._guard("add", context):
+            return self.memory(context).add(messages, session=session)
+        return None
+
+    def observe(self, recall_id: str, response: str | None, *, context: Any = None) -> Usage | None:
+        """Tell which recall a response answers; None as response means unknown (error, abandoned, partial)."""
+        with self._guard("observe", context):
+            return self.memory(context).observe(recall_id, response)
+        return None
+
+    async def arecall(
+        self,
+        query: str,
+        *,
+        context: Any = None,
+        session: str | None = None,
+        k: int | None = None,
+        max_tokens: int | None = None,
+        min_score: float | None = None,
+    ) -> Recall | None:
+        """`recall`, off the event loop."""
+        return await off_loop(
+            self.recall, query, context=context, session=session, k=k, max_tokens=max_tokens, min_score=min_score
+        )
+
+    async def aadd(
+        self, messages: str | Message | Sequence[str | Message], *, context: Any = None, session: str | None = None
+    ) -> AddResult | None:
+        """`add`, off the event loop."""
+        return await off_loop(self.add, messages, context=context, session=session)
+
+    async def aobserve(self, recall_id: str, response: str | None, *, context: Any = None) -> Usage | None:
+        """`observe`, off the event loop."""
+        return await off_loop(self.observe, recall_id, response, context=context)
+
+    @contextmanager
+    def _guard(self, verb: str, context: Any) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not self.fail_open:
+                raise
+            logger.warning("engram: %s failed and was skipped (fail_open): %s", verb, error)
+            self._note(verb, context, error)
+
+    def _note(self, verb: str, context: Any, error: Exception) -> None:
+        try:
+            self.engram.note_failure(self.scope_for(context), verb, error)
+        except Exception:
+            # The store itself may be what is broken; the log line above is then the only trace.
+            logger.debug("engram: could not record the failure of %s", verb, exc_info=True)

@@ -1,0 +1,175 @@
+"""Bootstrap: the only place that names a database, Chroma, an embedder or a design. It wires; it does nothing else."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import random
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib import metadata as distributions
+from pathlib import Path
+from typing import Any
+
+from engram_core.design import Design
+from engram_core.domain.errors import InvalidInput, StoreUnavailable
+from engram_core.engram import DEFAULT_URL, Engram
+from engram_core.operations.background import Worker
+from engram_core.operations.context import Context
+from engram_core.ports import Clock, Ledger, NewId
+
+MEMORY_URL = ":memory:"
+EMBEDDER = "embedder"
+"""Setting that holds the embedder's fingerprint."""
+DESIGN_GROUP = "engram.designs"
+"""Entry-point group under which other distributions register designs."""
+
+_shared: dict[str, tuple[int, Engram]] = {}
+_sharing = threading.Lock()
+
+
+def open_store(
+    url: str,
+    *,
+    index: str | None,
+    embedder: Any,
+    model: Any,
+    token_counter: Any,
+    owner: str,
+    exact_limit: int,
+    clock: Clock | None,
+    ids: NewId | None,
+    rng: random.Random | None,
+) -> Engram:
+    """Build a store from its parts; see `Engram.open`."""
+    from engram_core.models.bridges import as_embedder  # noqa: PLC0415 - loads lazily with the first store
+    from engram_core.models.extraction import extract  # noqa: PLC0415
+    from engram_core.models.language import as_language_model  # noqa: PLC0415
+    from engram_core.models.sealed import SealedEmbedder  # noqa: PLC0415
+    from engram_core.models.tokens import token_counter as counting  # noqa: PLC0415
+    from engram_core.storage.finder import LedgerFinder  # noqa: PLC0415
+
+    if exact_limit < 0:
+        raise InvalidInput("exact_limit counts facts; it cannot be negative.")
+    ledger, place = _ledger(url, index)
+    try:
+        sealed = SealedEmbedder(
+            as_embedder(embedder),
+            ledger.setting(EMBEDDER),
+            lambda mark: ledger.set_setting(EMBEDDER, mark, only_if_absent=True),
+        )
+        finder = LedgerFinder(
+            ledger,
+            place=place,
+            dimension=lambda: sealed.dimension,
+            fingerprint=lambda: ledger.setting(EMBEDDER) or sealed.name,
+            exact_limit=exact_limit,
+        )
+        context = Context(
+            ledger=ledger,
+            finder=finder,
+            embedder=sealed,
+            counter=counting(token_counter),
+            designs=_designs(),
+            clock=clock or _now,
+            new_id=ids or _new_id(),
+            rng=rng or random.SystemRandom(),
+            owner=ledger.set_setting("owner", owner, only_if_absent=True),
+            model=as_language_model(model) if model is not None else None,
+            extractor=extract,
+        )
+    except BaseException:
+        ledger.close()
+        raise
+    worker = Worker(context)
+
+    def close() -> None:
+        finder.close()
+        ledger.close()
+
+    store = Engram(context, worker, close)
+    finder.wake()
+    if ledger.pending(1) or (context.model is not None and ledger.episodes_due(1)):
+        worker.wake()
+    return store
+
+
+def shared(url: str | None = None) -> Engram:
+    """The process's shared store at `url`, else `ENGRAM_URL`, else `./.engram`. Opened once, closed at exit."""
+    wanted = url or os.environ.get("ENGRAM_URL") or DEFAULT_URL
+    key = wanted if "://" in wanted or wanted == MEMORY_URL else str(Path(wanted).resolve())
+    with _sharing:
+        pid, store = _shared.get(key, (0, None))
+        # A forked child must not use its parent's connections.
+        if store is None or pid != os.getpid() or store.is_closed:
+            store = Engram.open(key)
+            _shared[key] = (os.getpid(), store)
+        return store
+
+
+def _close_shared() -> None:
+    for pid, store in list(_shared.values()):
+        if pid == os.getpid():
+            store.close()
+    _shared.clear()
+
+
+atexit.register(_close_shared)
+
+
+def _ledger(url: str, index: str | None) -> tuple[Ledger, str | None]:
+    """The ledger, and where its index is: a directory, a server's address, or None for exact search."""
+    if url == MEMORY_URL:
+        from engram_core.testing.memory_ledger import MemoryLedger  # noqa: PLC0415
+
+        return MemoryLedger(), _index_place(index, None)
+    from engram_core.storage.ledger import SqlLedger  # noqa: PLC0415
+
+    if "://" in url:
+        return SqlLedger(url), _index_place(index, None)
+    directory = Path(url)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"The store's directory {directory} cannot be created: {error}. Choose another one, or set ENGRAM_URL."
+        ) from error
+    path = directory.resolve() / "engram.db"
+    return SqlLedger(f"sqlite:///{path}"), _index_place(index, str(path.parent / "index"))
+
+
+def _index_place(index: str | None, default: str | None) -> str | None:
+    if index is None:
+        return default
+    return None if index == "exact" else index
+
+
+def _designs() -> Callable[[str], Design | None]:
+    from engram_core.designs.pipeline import Pipeline  # noqa: PLC0415
+    from engram_core.designs.plain import Null, Recency, Similarity  # noqa: PLC0415
+
+    built_in: dict[str, Design] = {design.name: design for design in (Pipeline(), Null(), Similarity(), Recency())}
+
+    def find(name: str) -> Design | None:
+        if name not in built_in:
+            for entry in distributions.entry_points(group=DESIGN_GROUP, name=name):
+                built_in[name] = entry.load()()
+        return built_in.get(name)
+
+    return find
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _new_id() -> NewId:
+    import uuid_utils  # noqa: PLC0415
+
+    def new_id() -> str:
+        return str(uuid_utils.uuid7())
+
+    return new_id
+
+

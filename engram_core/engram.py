@@ -1,0 +1,606 @@
+"""The facade: Engram, a store, and Memory, one scope of it as one principal. It validates and delegates."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+from engram_core.domain.errors import InvalidInput, StoreClosed
+from engram_core.domain.fact import Fact, Status
+from engram_core.domain.message import aware
+from engram_core.domain.policy import MemoryPolicy
+from engram_core.domain.recall import AddResult, Recall, Usage
+from engram_core.domain.scope import Scope
+from engram_core.operations import add as adding
+from engram_core.operations import doctor as doctoring
+from engram_core.operations import edit
+from engram_core.operations import explain as explaining
+from engram_core.operations import observe as observing
+from engram_core.operations import recall as recalling
+from engram_core.operations.background import Worker
+from engram_core.operations.context import Context
+from engram_core.ports import Clock, Decision, NewId, Parked
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEFAULT_URL = "./.engram"
+DEFAULT_EXACT_LIMIT = 2_000
+MAX_LIST = 10_000
+
+
+async def off_loop(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run blocking work in a thread: the one bridge between the synchronous core and async callers."""
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+class Engram:
+    """A store of memories. Open it with `Engram.open`; use it as a context manager or call `close()`."""
+
+    def __init__(self, context: Context, worker: Worker, close: Callable[[], None]) -> None:
+        self._context = context
+        self._worker = worker
+        self._close = close
+        self._closed = False
+        self._closing = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        url: str | os.PathLike[str] = DEFAULT_URL,
+        *,
+        index: str | None = None,
+        embedder: Any = None,
+        model: Any = None,
+        token_counter: Any = None,
+        owner: str = "user:owner",
+        exact_limit: int = DEFAULT_EXACT_LIMIT,
+        clock: Clock | None = None,
+        ids: NewId | None = None,
+        rng: random.Random | None = None,
+    ) -> Engram:
+        """Open a store, creating it if it is new. No network unless the URLs say so.
+
+        Args:
+            url: A directory (default `./.engram`), a SQLAlchemy URL of SQLite or PostgreSQL, or `:memory:` for a store
+                that is gone when closed.
+            index: Where vectors are indexed: None for a Chroma directory beside a local store (and exact search beside
+                a database URL), a directory, `http://host:port` of a Chroma server, or `exact` for no index.
+            embedder: None for the offline default; or a LangChain `Embeddings`, a LlamaIndex `BaseEmbedding`, a callable
+                from a list of strings to vectors, or an `engram_core.Embedder`.
+            model: None, or a LangChain chat model, a LlamaIndex LLM, a callable from prompt to text, or an
+                `engram_core.LanguageModel`. It extracts facts in the background; recall never calls it.
+            token_counter: None, or a callable from text to a count.
+            owner: The principal that owns the store, fixed when the store is created.
+            exact_limit: Facts up to which a scope is scanned whole, in memory; a larger one gets a collection in the
+                index. 0 means every scope does.
+            clock, ids, rng: For replays: time, UUIDv7 strings and chance.
+
+        Raises:
+            InvalidInput: A URL or argument makes no sense.
+            EmbedderMismatch: The store was written with another embedder; run `engram reindex`.
+            StoreUnavailable: The store cannot be opened.
+            SchemaTooNew: A newer Engram wrote it.
+            MissingExtra: An optional package is needed.
+        """
+        from engram_core import bootstrap  # noqa: PLC0415 - the facade must not pull the backends in at import
+
+        return bootstrap.open_store(
+            os.fspath(url),
+            index=index,
+            embedder=embedder,
+            model=model,
+            token_counter=token_counter,
+            owner=owner,
+            exact_limit=exact_limit,
+            clock=clock,
+            ids=ids,
+            rng=rng,
+        )
+
+    @classmethod
+    async def aopen(cls, url: str | os.PathLike[str] = DEFAULT_URL, **options: Any) -> Engram:
+        """`open`, off the event loop."""
+        return await off_loop(cls.open, url, **options)
+
+    @property
+    def owner(self) -> str:
+        """The store's owner; the default principal."""
+        return self._context.owner
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def memory(self, scope: Scope | str, *, principal: str | None = None) -> Memory:
+        """A handle on one scope as one principal. Cheap; makes no connection.
+
+        Args:
+            scope: A path such as `acme/support/alice`.
+            principal: `user:…`, `agent:…` or `service:…`; default the store's owner. Any other principal recalls from this
+                very scope only; the owner also from the scopes above it.
+
+        Raises:
+            InvalidScope, InvalidInput: The scope or principal is malformed.
+        """
+        return Memory(self, Scope.coerce(scope), _principal(principal) if principal is not None else self.owner)
+
+    def scopes(self) -> list[str]:
+        """Paths of the scopes that hold facts or a policy."""
+        return [state.scope.path for state in self.context.ledger.scopes()]
+
+    def flush(self, timeout: float = 60.0) -> bool:
+        """Wait until background work is done and the index has caught up; False if it did not in `timeout` seconds."""
+        done = self._run_worker(timeout)
+        return self.context.finder.flush(timeout) and done
+
+    def _run_worker(self, timeout: float) -> bool:
+        self.context  # noqa: B018 - raises when closed
+        return self._worker.flush(timeout)
+
+    def doctor(self) -> dict[str, Any]:
+        """The store's health as JSON-able values: facts by status, index, embedder, token counter, parked failures."""
+        return doctoring.doctor(self.context)
+
+    def reindex(self, *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+        """Build the vector index anew from the ledger, in a new place, and swap it in. Recall goes on meanwhile.
+
+        Args:
+            progress: Called with (done, total) facts.
+        """
+        return {"vectors": self.context.finder.rebuild(progress)}
+
+    def note_failure(self, scope: Scope | str, where: str, error: BaseException) -> None:
+        """Record that an adapter skipped something because memory failed; `doctor` shows it."""
+        parked = Parked(
+            kind="adapter",
+            scope=Scope.coerce(scope),
+            at=self.context.clock(),
+            error=f"{where}: {type(error).__name__}: {error}"[:2000],
+            payload={"where": where},
+        )
+        self.context.ledger.park(parked)
+
+    def close(self) -> None:
+        """Finish background work in hand, let the index catch up, release everything. May be called twice."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        self._worker.close()
+        self._close()
+
+    @property
+    def context(self) -> Context:
+        """The store's ports. Raises StoreClosed."""
+        if self._closed:
+            raise StoreClosed("This Engram was closed. Open it again with Engram.open().")
+        return self._context
+
+    def wake(self) -> None:
+        """Tell the background worker that something is due."""
+        self._worker.wake()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def aflush(self, timeout: float = 60.0) -> bool:  # noqa: ASYNC109 - same parameters as flush
+        """`flush`, off the event loop."""
+        return await off_loop(self.flush, timeout)
+
+    async def ascopes(self) -> list[str]:
+        """`scopes`, off the event loop."""
+        return await off_loop(self.scopes)
+
+    async def adoctor(self) -> dict[str, Any]:
+        """`doctor`, off the event loop."""
+        return await off_loop(self.doctor)
+
+    async def areindex(self, *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+        """`reindex`, off the event loop."""
+        return await off_loop(self.reindex, progress=progress)
+
+    async def aclose(self) -> None:
+        """`close`, off the event loop."""
+        await off_loop(self.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class Memory:
+    """One scope of a store, as one principal. Safe to share between threads; every method has an async twin."""
+
+    def __init__(self, engram: Engram, scope: Scope, principal: str) -> None:
+        self.engram = engram
+        self.scope = scope
+        self.principal = principal
+
+    def __repr__(self) -> str:
+        return f"Memory(scope={self.scope.path!r}, principal={self.principal!r})"
+
+    def add(
+        self,
+        messages: adding.Input,
+        *,
+        session: str | None = None,
+        kind: str | None = None,
+        importance: float | None = None,
+        metadata: Mapping[str, object] | None = None,
+        now: datetime | None = None,
+        progress: adding.Progress | None = None,
+    ) -> AddResult:
+        """Remember. When this returns, what was stored is on disk.
+
+        Args:
+            messages: A string, a `Message`, or a list of them in the order they were said.
+            session: The conversation, for messages that name none. Neighbours in a session give each other context.
+            kind: Kind of every fact, instead of the one told from the words.
+            importance: Importance of every fact, 0 to 1.
+            metadata: At most 64 keys with JSON values, put on every fact.
+            now: The time of the call, for replays.
+            progress: Called with (messages done, messages in all) after each transaction of 1,000 messages.
+
+        Returns:
+            The stored facts, and what became of each message: stored, merged, ignored, quarantined or parked, and why.
+
+        Raises:
+            InvalidInput: Something is malformed; nothing was stored.
+            StoreUnavailable: The ledger cannot be written.
+        """
+        wishes = adding.Wishes(_kind(kind), _share("importance", importance), _metadata(metadata))
+        result = adding.add(
+            self.engram.context,
+            self.scope,
+            self.principal,
+            messages,
+            session=session,
+            wishes=wishes,
+            now=self._now(now),
+            progress=progress,
+        )
+        if self.engram.context.model is not None or result.pending:
+            self.engram.wake()
+        return result
+
+    def recall(
+        self,
+        query: str,
+        *,
+        k: int = 8,
+        max_tokens: int | None = None,
+        min_score: float | None = None,
+        kinds: Iterable[str] = (),
+        session: str | None = None,
+        now: datetime | None = None,
+    ) -> Recall:
+        """Find what is worth knowing for a question, and render it as a context for a prompt.
+
+        Args:
+            query: The question or the user's message.
+            k: Facts at most, 1 to 300.
+            max_tokens: Tokens of `.text` at most, wrapper included; default the policy's `token_budget`.
+            min_score: Leave out facts that score less.
+            kinds: Only facts of these kinds.
+            session: Recorded with the recall.
+            now: The time of the call, for replays.
+
+        Raises:
+            InvalidInput: A blank query or a number out of range.
+            StoreUnavailable: The ledger cannot be read.
+        """
+        asked = recalling.Asked(query, k, max_tokens, min_score, frozenset(kinds), session)
+        return recalling.recall(self.engram.context, self.scope, self.principal, asked, self._now(now))
+
+    def observe(self, recall_id: str, response: str | None, *, now: datetime | None = None) -> Usage:
+        """Tell what was answered after a recall; learn which of its facts appear in it.
+
+        Args:
+            recall_id: `Recall.id`.
+            response: The answer; None if there was none or only part of one, which says nothing about any fact.
+            now: The time of the call, for replays.
+
+        Raises:
+            RecallNotFound: No such recall in this scope.
+        """
+        return observing.observe(self.engram.context, self.scope, recall_id, response, self._now(now))
+
+    def get(self, id: str) -> Fact:  # noqa: A002 - the public word
+        """A fact by id, from this scope or, for the owner, one above it. Raises FactNotFound."""
+        return edit.find(self.engram.context, self.scope, self.principal, id)
+
+    def list(
+        self, *, kind: str | None = None, status: str | None = None, limit: int = 100, after: str | None = None
+    ) -> list[Fact]:
+        """Facts of this very scope, oldest first.
+
+        Args:
+            kind: Only this kind.
+            status: `live`, `pending`, `quarantined`, `archived` or `all`; default what can be recalled (live, pending).
+            limit: At most this many, 1 to 10,000.
+            after: Continue after this fact id.
+
+        Raises:
+            InvalidInput: Unknown status or a limit out of range.
+        """
+        if not 1 <= limit <= MAX_LIST:
+            raise InvalidInput(f"limit must be from 1 to {MAX_LIST}, not {limit!r}.")
+        statuses = _statuses(status)
+        return self.engram.context.ledger.listing(self.scope, kind=kind, statuses=statuses, limit=limit, after=after)
+
+    def update(
+        self,
+        id: str,  # noqa: A002 - the public word
+        *,
+        text: str | None = None,
+        kind: str | None = None,
+        importance: float | None = None,
+        pinned: bool | None = None,
+        valid_from: datetime | None = None,
+        valid_until: datetime | None = None,
+        metadata: Mapping[str, object] | None = None,
+        now: datetime | None = None,
+    ) -> Fact:
+        """Correct a fact; its id stays, its version grows, its history keeps what was there before.
+
+        Args:
+            id: The fact.
+            text, kind, importance, pinned, valid_from, valid_until, metadata: New values; None leaves one as it is.
+                `metadata` replaces the whole mapping.
+            now: The time of the call, for replays.
+
+        Raises:
+            FactNotFound: No such fact is visible.
+            ChangeRefused: The floor refused, for example an empty text.
+        """
+        fields = {
+            "text": text,
+            "kind": _kind(kind),
+            "importance": _share("importance", importance),
+            "pinned": pinned,
+            "valid_from": aware(valid_from) if valid_from is not None else None,
+            "valid_until": aware(valid_until) if valid_until is not None else None,
+            "metadata": _metadata(metadata) if metadata is not None else None,
+        }
+        fact = edit.update(self.engram.context, self.scope, self.principal, id, fields, self._now(now))
+        if fact.status is Status.PENDING:
+            self.engram.wake()
+        return fact
+
+    def history(self, id: str) -> list[Decision]:  # noqa: A002 - the public word
+        """Every decision about a fact, oldest first: what, by whom, why, and the values before and after.
+
+        Raises:
+            FactNotFound: No such fact is visible.
+        """
+        self.get(id)
+        return self.engram.context.ledger.history(id)
+
+    def forget(
+        self, id: str, *, reason: str | None = None, dry_run: bool = False, now: datetime | None = None  # noqa: A002
+    ) -> Fact:
+        """Archive a fact: no recall shows it, and `restore` brings it back.
+
+        Args:
+            id: The fact.
+            reason: Why, for its history.
+            dry_run: Return the fact as it is and change nothing.
+            now: The time of the call, for replays.
+
+        Raises:
+            FactNotFound: No such fact is visible.
+            ChangeRefused: It is archived already.
+        """
+        if dry_run:
+            return self.get(id)
+        return edit.forget(self.engram.context, self.scope, self.principal, id, reason=reason, now=self._now(now))
+
+    def restore(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Fact:  # noqa: A002
+        """Bring an archived fact back into recall. Raises FactNotFound, ChangeRefused."""
+        return edit.restore(self.engram.context, self.scope, self.principal, id, reason=reason, now=self._now(now))
+
+    def explain(
+        self, id: str, *, about: str | None = None  # noqa: A002
+    ) -> explaining.RecallExplanation | explaining.FactExplanation:
+        """Answer "why?": for a recall's id what it showed and dropped and by which terms and rules; for a fact's id where
+        it came from and what happened to it.
+
+        Args:
+            id: A recall's or a fact's id.
+            about: With a recall: a fact id whose absence to explain.
+
+        Raises:
+            FactNotFound, RecallNotFound: The id is neither.
+        """
+        return explaining.explain(self.engram.context, self.scope, self.principal, id, about=about)
+
+    @property
+    def policy(self) -> MemoryPolicy:
+        """The policy in force: this scope's own, or the nearest ancestor's, or the default."""
+        return self.engram.context.ledger.policy(self.scope).policy
+
+    def set_policy(
+        self, preset: str | None = None, *, now: datetime | None = None, **fields: Any
+    ) -> MemoryPolicy:
+        """Set a new policy version for this scope and what lies below it.
+
+        Args:
+            preset: Start from `default`, `coding`, `research` or `support`; None starts from the policy in force.
+            fields: `MemoryPolicy` fields to change.
+            now: The time of the call, for replays.
+
+        Raises:
+            InvalidPolicy: Unknown preset or field, a value out of range, or a design that is not installed.
+        """
+        base = self.policy if preset is None else MemoryPolicy.preset(preset)
+        policy = base.changed(**fields)
+        self.engram.context.design(policy.design)
+        self.engram.context.ledger.set_policy(self.scope, policy, self.principal, self._now(now))
+        return policy
+
+    def _now(self, now: datetime | None) -> datetime:
+        if now is not None and not isinstance(now, datetime):
+            raise InvalidInput(f"now must be a datetime, not {type(now).__name__}.")
+        return aware(now) if now is not None else self.engram.context.clock()
+
+    # --- async twins: the same work in a thread ---
+
+    async def aadd(
+        self,
+        messages: adding.Input,
+        *,
+        session: str | None = None,
+        kind: str | None = None,
+        importance: float | None = None,
+        metadata: Mapping[str, object] | None = None,
+        now: datetime | None = None,
+        progress: adding.Progress | None = None,
+    ) -> AddResult:
+        """`add`, off the event loop."""
+        return await off_loop(
+            self.add,
+            messages,
+            session=session,
+            kind=kind,
+            importance=importance,
+            metadata=metadata,
+            now=now,
+            progress=progress,
+        )
+
+    async def arecall(
+        self,
+        query: str,
+        *,
+        k: int = 8,
+        max_tokens: int | None = None,
+        min_score: float | None = None,
+        kinds: Iterable[str] = (),
+        session: str | None = None,
+        now: datetime | None = None,
+    ) -> Recall:
+        """`recall`, off the event loop."""
+        return await off_loop(
+            self.recall, query, k=k, max_tokens=max_tokens, min_score=min_score, kinds=kinds, session=session, now=now
+        )
+
+    async def aobserve(self, recall_id: str, response: str | None, *, now: datetime | None = None) -> Usage:
+        """`observe`, off the event loop."""
+        return await off_loop(self.observe, recall_id, response, now=now)
+
+    async def aget(self, id: str) -> Fact:  # noqa: A002
+        """`get`, off the event loop."""
+        return await off_loop(self.get, id)
+
+    async def alist(
+        self, *, kind: str | None = None, status: str | None = None, limit: int = 100, after: str | None = None
+    ) -> list[Fact]:
+        """`list`, off the event loop."""
+        return await off_loop(self.list, kind=kind, status=status, limit=limit, after=after)
+
+    async def aupdate(
+        self,
+        id: str,  # noqa: A002
+        *,
+        text: str | None = None,
+        kind: str | None = None,
+        importance: float | None = None,
+        pinned: bool | None = None,
+        valid_from: datetime | None = None,
+        valid_until: datetime | None = None,
+        metadata: Mapping[str, object] | None = None,
+        now: datetime | None = None,
+    ) -> Fact:
+        """`update`, off the event loop."""
+        return await off_loop(
+            self.update,
+            id,
+            text=text,
+            kind=kind,
+            importance=importance,
+            pinned=pinned,
+            valid_from=valid_from,
+            valid_until=valid_until,
+            metadata=metadata,
+            now=now,
+        )
+
+    async def ahistory(self, id: str) -> list[Decision]:  # noqa: A002
+        """`history`, off the event loop."""
+        return await off_loop(self.history, id)
+
+    async def aforget(
+        self, id: str, *, reason: str | None = None, dry_run: bool = False, now: datetime | None = None  # noqa: A002
+    ) -> Fact:
+        """`forget`, off the event loop."""
+        return await off_loop(self.forget, id, reason=reason, dry_run=dry_run, now=now)
+
+    async def arestore(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Fact:  # noqa: A002
+        """`restore`, off the event loop."""
+        return await off_loop(self.restore, id, reason=reason, now=now)
+
+    async def aexplain(
+        self, id: str, *, about: str | None = None  # noqa: A002
+    ) -> explaining.RecallExplanation | explaining.FactExplanation:
+        """`explain`, off the event loop."""
+        return await off_loop(self.explain, id, about=about)
+
+    async def aset_policy(
+        self, preset: str | None = None, *, now: datetime | None = None, **fields: Any
+    ) -> MemoryPolicy:
+        """`set_policy`, off the event loop."""
+        return await off_loop(self.set_policy, preset, now=now, **fields)
+
+
+def _principal(principal: str) -> str:
+    if not isinstance(principal, str) or not principal.strip() or len(principal) > 200:
+        raise InvalidInput("A principal is a name such as 'user:alice' or 'agent:billing', at most 200 characters.")
+    return principal
+
+
+def _statuses(status: str | None) -> tuple[Status, ...]:
+    if status is None:
+        return (Status.LIVE, Status.PENDING)
+    if status == "all":
+        return tuple(item for item in Status if item is not Status.ERASED)
+    if status not in set(Status):
+        raise InvalidInput(f"Unknown status {status!r}; use {', '.join(Status)} or all.")
+    return (Status(status),)
+
+
+def _share(name: str, value: float | None) -> float | None:
+    if value is not None and not (isinstance(value, int | float) and 0.0 <= value <= 1.0):
+        raise InvalidInput(f"{name} must be a number from 0 to 1, not {value!r}.")
+    return value
+
+
+def _kind(kind: str | None) -> str | None:
+    if kind is not None and (not isinstance(kind, str) or not kind):
+        raise InvalidInput(f"kind must be a word such as 'preference', not {kind!r}.")
+    return kind
+
+
+def _metadata(metadata: Mapping[str, object] | None) -> Mapping[str, object]:
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
+        raise InvalidInput("metadata must be a mapping with string keys.")
+    return dict(metadata)
+

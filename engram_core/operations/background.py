@@ -1,0 +1,155 @@
+"""Background: slow work off the caller's path: model extraction, embedding what is pending. One worker, bounded, durable.
+
+The queue is the ledger (episodes due, facts pending), so a killed process loses no work.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from engram_core.design import View
+from engram_core.domain.change import Add, Change
+from engram_core.domain.errors import Conflict, EmbeddingFailed, EngramError, ModelFailed
+from engram_core.domain.fact import Fact, Status
+from engram_core.domain.message import Episode
+from engram_core.domain.recall import Query, Scored
+from engram_core.domain.reason import Reason
+from engram_core.operations.add import Wishes, remember
+from engram_core.operations.commit import Plan, features_again
+from engram_core.operations.context import Context
+from engram_core.ports import Batch, Parked
+
+logger = logging.getLogger("engram")
+
+_PAGE = 50
+_RETRY_FIRST_S = 1.0
+_RETRY_MOST_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Extracted:
+    """A design for one pass: its update proposes what a model found in an episode already kept verbatim."""
+
+    changes: tuple[Change, ...]
+    name: str = "extraction"
+
+    def update(self, episode: Episode, view: View) -> Sequence[Change]:
+        return self.changes
+
+    def retrieve(self, query: Query, view: View) -> Sequence[Scored]:
+        return ()
+
+    def sleep(self, view: View) -> Sequence[Change]:
+        return ()
+
+
+def extract(context: Context, episode: Episode, now: datetime) -> int:
+    """Let the model state what an episode says; return how many facts came of it. A failure is parked, never raised."""
+    assert context.model is not None
+    try:
+        drafts = context.extractor(episode, context.model)
+    except ModelFailed as error:
+        _park(context, episode, error, now)
+        return 0
+    kept = {fact.id: fact for fact in context.ledger.facts(episode.kept)}
+    changes = tuple(
+        Add(replace(draft, sources=_sources(draft.messages[0].id, kept)), Reason("extracted", "A model stated it so."))
+        for draft in drafts
+    )
+    done = remember(context, episode, Wishes(), now, design=_Extracted(changes))
+    return len(done.facts)
+
+
+def _sources(message_id: str | None, kept: dict[str, Fact]) -> tuple[str, ...]:
+    return tuple(id_ for id_, fact in kept.items() if message_id in fact.origin.message_ids)
+
+
+def _park(context: Context, episode: Episode, error: Exception, now: datetime) -> None:
+    item = Parked("extraction", episode.scope, now, str(error)[:2000], {"messages": len(episode.messages)}, episode.id)
+    context.ledger.commit(Batch(episode.scope, episode=episode, extraction="parked", parked=(item,)))
+    logger.warning("engram: extraction failed and was parked; the turn is kept verbatim: %s", error)
+
+
+def embed_pending(context: Context, now: datetime) -> int:
+    """Embed facts that wait for it; return how many became live. Raises EmbeddingFailed when it still fails."""
+    done = 0
+    while facts := context.ledger.pending(_PAGE):
+        for fact in facts:
+            row = context.ledger.indexed([fact.id])[0]
+            features = features_again(context, fact, row, text_changed=True)
+            plan = Plan(context, fact.scope, context.owner, now)
+            after = replace(fact, status=Status.LIVE)
+            plan.replace(fact, after, Reason("embedded", "The embedder answered again."), "embed", features)
+            try:
+                context.ledger.commit(plan.seal(None)[0])
+                done += 1
+            except Conflict:
+                continue  # somebody changed it first; the next page shows its new state
+    if done:
+        context.finder.wake()
+    return done
+
+
+class Worker:
+    """One daemon thread that works off what is due. Failures wait longer each time; `flush` works in the caller's thread."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        self._turn = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def wake(self) -> None:
+        """Something is due."""
+        with self._starting:
+            if self._thread is None and not self._stopped.is_set():
+                self._thread = threading.Thread(target=self._loop, name="engram-background", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def flush(self, timeout: float) -> bool:
+        """Work off everything due now; False when something still fails or time ran out."""
+        return self.step(time.monotonic() + timeout)
+
+    def close(self) -> None:
+        """Stop after the current piece of work."""
+        self._stopped.set()
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=30)
+
+    def step(self, deadline: float = float("inf")) -> bool:
+        """One pass over everything due; True when nothing is left."""
+        with self._turn:
+            context = self._context
+            is_done = True
+            while context.model is not None and (due := context.ledger.episodes_due(1)):
+                if self._stopped.is_set() or time.monotonic() > deadline:
+                    return False
+                extract(context, due[0], context.clock())
+            try:
+                embed_pending(context, context.clock())
+            except EmbeddingFailed as error:
+                logger.info("engram: facts stay pending: %s", error)
+                is_done = False
+            return is_done
+
+    def _loop(self) -> None:
+        wait = _RETRY_FIRST_S
+        while not self._stopped.is_set():
+            self._wake.clear()
+            try:
+                is_done: Any = self.step()
+            except EngramError as error:
+                logger.warning("engram: background work stopped for now: %s", error)
+                is_done = False
+            wait = _RETRY_FIRST_S if is_done else min(wait * 2, _RETRY_MOST_S)
+            self._wake.wait(timeout=None if is_done else wait)

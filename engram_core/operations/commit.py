@@ -1,0 +1,263 @@
+"""Commit: legal changes become one transaction. It derives what recall needs, embeds and writes; it never decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_core.domain.change import Draft
+from engram_core.domain.errors import EmbeddingFailed
+from engram_core.domain.fact import TRUST_BY_CHANNEL, Fact, Origin, Status
+from engram_core.domain.message import Episode, Message
+from engram_core.domain.reason import Reason
+from engram_core.domain.scope import Scope
+from engram_core.measure import dates, sameness, words
+from engram_core.operations.context import Context
+from engram_core.ports import Batch, ContextWrite, Decision, Features, Indexed, Tail, Write
+
+Half = NDArray[np.float16]
+Extraction = Literal["none", "due", "done", "parked"]
+
+
+@dataclass(slots=True)
+class _Statement:
+    """A new fact on its way, with its place in a session."""
+
+    fact: Fact
+    reason: Reason
+    previous: str | None = None
+    following: str | None = None
+    previous_text: str | None = None
+    following_text: str | None = None
+
+    @property
+    def context_text(self) -> str:
+        return words.context_text(self.fact.text, self.previous_text, self.following_text)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What one operation is about to write; facts are added, replaced and decided one by one, then sealed."""
+
+    context: Context
+    scope: Scope
+    principal: str
+    now: datetime
+    episode: Episode | None = None
+    extraction: Extraction = "none"
+    _new: list[_Statement] = field(default_factory=list)
+    _ends: dict[str, _Statement] = field(default_factory=dict)
+    _tails: dict[str, tuple[Tail, str, str]] = field(default_factory=dict)
+    _replaced: list[Write] = field(default_factory=list)
+    _decisions: list[Decision] = field(default_factory=list)
+
+    def add(self, draft: Draft, reason: Reason, *, sources: Sequence[Fact] = (), has_neighbours: bool = True) -> Fact:
+        """Plan a new fact and return it as it will be stored (live; pending if embedding fails when sealed)."""
+        fact = self._fact(draft, sources)
+        statement = _Statement(fact, reason)
+        if fact.origin.session is not None and has_neighbours:
+            self._link(statement, fact.origin.session)
+        self._new.append(statement)
+        return fact
+
+    def replace(self, before: Fact, after: Fact, reason: Reason, action: str, features: Features) -> None:
+        """Plan a new state of an existing fact."""
+        self._replaced.append(Write(after, features, replaces=before.version))
+        old, new = difference(before, after)
+        self.decide(action, reason, fact_id=after.id, before=old, after=new)
+
+    def replaced(self, after: Fact, features: Features) -> None:
+        """Plan a new state whose history is decided elsewhere."""
+        self._replaced.append(Write(after, features, replaces=after.version))
+
+    def decide(
+        self,
+        action: str,
+        reason: Reason,
+        *,
+        fact_id: str | None = None,
+        before: dict[str, Any] | None = None,
+        after: dict[str, Any] | None = None,
+        refused: bool = False,
+    ) -> None:
+        """Plan one row of history."""
+        self._decisions.append(
+            Decision(
+                action=action,
+                scope=self.scope,
+                principal=self.principal,
+                at=self.now,
+                reason=reason,
+                fact_id=fact_id,
+                before=before,
+                after=after,
+                refused=refused,
+                episode_id=self.episode.id if self.episode else None,
+            )
+        )
+
+    def seal(self, expect: int | None) -> tuple[Batch, tuple[Fact, ...]]:
+        """Embed and assemble: the batch to commit and the new facts in it. Embedding trouble makes facts pending."""
+        vectors = self._embedded()
+        writes, facts = [], []
+        for statement in self._new:
+            content = vectors.get(statement.fact.text)
+            fact = statement.fact if content is not None else replace(statement.fact, status=Status.PENDING)
+            writes.append(Write(fact, _features(statement, content, vectors.get(statement.context_text))))
+            facts.append(fact)
+            after = {"text": fact.text, "kind": fact.kind, "status": fact.status.value}
+            self.decide("add", statement.reason, fact_id=fact.id, after=after)
+        contexts = tuple(
+            ContextWrite(tail.fact_id, following, tuple(words.stems(text)), vectors.get(text))
+            for tail, following, text in self._tails.values()
+        )
+        batch = Batch(
+            scope=self.scope,
+            expect=expect,
+            episode=self.episode,
+            extraction=self.extraction,
+            writes=(*writes, *self._replaced),
+            contexts=contexts,
+            decisions=tuple(self._decisions),
+        )
+        return batch, tuple(facts)
+
+    def _fact(self, draft: Draft, sources: Sequence[Fact]) -> Fact:
+        first = draft.messages[0]
+        channel = "derived" if sources else first.channel
+        trust = min([TRUST_BY_CHANNEL[message.channel] for message in draft.messages])
+        return Fact(
+            id=self.context.new_id(),
+            scope=self.scope,
+            text=draft.text,
+            origin=Origin(
+                principal=self.principal,
+                channel=channel,
+                episode_id=self.episode.id if self.episode else None,
+                session=first.session,
+                message_ids=message_ids(draft.messages),
+            ),
+            created_at=self.now,
+            said_at=first.at or self.now,
+            speaker=draft.speaker,
+            kind=draft.kind,
+            slot=draft.slot,
+            importance=draft.importance,
+            confidence=draft.confidence,
+            trust=min([trust, *(fact.trust for fact in sources)]),
+            sources=tuple(fact.id for fact in sources),
+            metadata=draft.metadata,
+        )
+
+    def _link(self, statement: _Statement, session: str) -> None:
+        before = self._ends.get(session)
+        if before is not None:
+            statement.previous, statement.previous_text = before.fact.id, before.fact.text
+            before.following, before.following_text = statement.fact.id, statement.fact.text
+        else:
+            tail = self.context.ledger.tail(self.scope, session)
+            if tail is not None:
+                statement.previous, statement.previous_text = tail.fact_id, tail.text
+                text = words.context_text(tail.text, tail.previous_text, statement.fact.text)
+                self._tails[session] = (tail, statement.fact.id, text)
+        self._ends[session] = statement
+
+    def _embedded(self) -> dict[str, Half]:
+        """Vectors by text; empty when the embedder fails, so that everything is kept as pending instead of lost."""
+        texts = [text for statement in self._new for text in (statement.fact.text, statement.context_text)]
+        texts += [text for _, _, text in self._tails.values()]
+        try:
+            return embed_all(self.context, list(dict.fromkeys(texts)))
+        except EmbeddingFailed:
+            return {}
+
+
+def embed_all(context: Context, texts: Sequence[str]) -> dict[str, Half]:
+    """Unit vectors (float16, as stored) by text. Raises EmbeddingFailed."""
+    if not texts:
+        return {}
+    vectors = context.embedder.embed(texts).astype(np.float16)
+    return dict(zip(texts, vectors, strict=True))
+
+
+def message_ids(messages: Sequence[Message]) -> tuple[str, ...]:
+    """The messages' ids, without repeats."""
+    return tuple(dict.fromkeys(message.id for message in messages if message.id is not None))
+
+
+def _features(statement: _Statement, content: Half | None, in_context: Half | None) -> Features:
+    fact = statement.fact
+    return Features(
+        key=sameness.key(fact.text, fact.speaker, fact.said_at),
+        body_stems=tuple(words.stems(fact.text)),
+        context_stems=tuple(words.stems(statement.context_text)),
+        content=content,
+        context=in_context,
+        time_words=dates.time_words(fact.text),
+        asks=words.is_bare_question(fact.text),
+        previous=statement.previous,
+        following=statement.following,
+    )
+
+
+def features_again(context: Context, fact: Fact, row: Indexed, *, text_changed: bool = False) -> Features:
+    """The features of a stored fact: as stored, or derived and embedded anew when its text changed.
+
+    Raises:
+        EmbeddingFailed: The text changed and the embedder is out of order.
+    """
+    if not text_changed:
+        return Features(
+            key=sameness.key(fact.text, fact.speaker, fact.said_at),
+            body_stems=tuple(row.body_stems.split()),
+            context_stems=tuple(row.context_stems.split()),
+            content=_half(row.content),
+            context=_half(row.context),
+            time_words=row.time_words,
+            asks=bool(row.asks),
+            previous=row.previous,
+            following=row.following,
+        )
+    around = {near.id: near.text for near in context.ledger.facts([i for i in (row.previous, row.following) if i])}
+    statement = _Statement(
+        fact,
+        Reason("", ""),
+        row.previous,
+        row.following,
+        around.get(row.previous or ""),
+        around.get(row.following or ""),
+    )
+    vectors = embed_all(context, list(dict.fromkeys([fact.text, statement.context_text])))
+    return _features(statement, vectors[fact.text], vectors[statement.context_text])
+
+
+def _half(blob: bytes | None) -> Half | None:
+    return None if blob is None else np.frombuffer(blob, dtype="<f2")
+
+
+_HISTORY_FIELDS = (
+    "text", "kind", "importance", "confidence", "pinned", "status", "valid_from", "valid_until", "metadata",
+    "archived_reason", "superseded_by", "slot", "version",
+)  # fmt: skip
+
+
+def difference(before: Fact, after: Fact) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields two states of a fact differ in, as JSON-able values: old ones and new ones."""
+    old, new = {}, {}
+    for name in _HISTORY_FIELDS:
+        if getattr(before, name) != getattr(after, name):
+            old[name], new[name] = _plain(getattr(before, name)), _plain(getattr(after, name))
+    if before.origin.message_ids != after.origin.message_ids:
+        old["message_ids"], new["message_ids"] = list(before.origin.message_ids), list(after.origin.message_ids)
+    return old, new
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if hasattr(value, "attribute") else value

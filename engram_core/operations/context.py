@@ -1,0 +1,87 @@
+"""What every operation gets: ports, clock and designs of one store. A plain record; it does nothing."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from engram_core.design import Design
+from engram_core.domain.change import Draft
+from engram_core.domain.errors import InvalidPolicy
+from engram_core.domain.message import Episode
+from engram_core.domain.scope import Scope
+from engram_core.ports import Clock, Finder, LanguageModel, Ledger, NewId, StoreEmbedder, TokenCounter
+
+_REMEMBERED_SCOPES = 1_000
+_REMEMBERED_RECALLS = 6
+
+
+class Injected:
+    """Texts that recalls recently put into prompts, by scope: what the recall-loop guard compares with. Bounded."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._texts: OrderedDict[Scope, deque[tuple[str, ...]]] = OrderedDict()
+
+    def note(self, scope: Scope, texts: Sequence[str]) -> None:
+        """Remember what a recall in `scope` injected."""
+        if not texts:
+            return
+        with self._lock:
+            recent = self._texts.setdefault(scope, deque(maxlen=_REMEMBERED_RECALLS))
+            recent.append(tuple(texts))
+            self._texts.move_to_end(scope)
+            while len(self._texts) > _REMEMBERED_SCOPES:
+                self._texts.popitem(last=False)
+
+    def of(self, scope: Scope) -> list[str]:
+        """The texts lately injected in `scope`."""
+        with self._lock:
+            return [text for texts in self._texts.get(scope, ()) for text in texts]
+
+
+class Turnstiles:
+    """One lock per scope, so that writers of one process take turns instead of planning twice. Bounded."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._locks: OrderedDict[Scope, threading.RLock] = OrderedDict()
+
+    def of(self, scope: Scope) -> threading.RLock:
+        """The scope's lock."""
+        with self._lock:
+            lock = self._locks.setdefault(scope, threading.RLock())
+            self._locks.move_to_end(scope)
+            if len(self._locks) > _REMEMBERED_SCOPES:
+                # Dropping a lock somebody holds is harmless: the ledger still refuses a plan made from an old state.
+                self._locks.popitem(last=False)
+            return lock
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The store as operations see it."""
+
+    ledger: Ledger
+    finder: Finder
+    embedder: StoreEmbedder
+    counter: TokenCounter
+    designs: Callable[[str], Design | None]
+    clock: Clock
+    new_id: NewId
+    rng: random.Random
+    owner: str
+    model: LanguageModel | None
+    extractor: Callable[[Episode, LanguageModel], Sequence[Draft]]
+    injected: Injected = field(default_factory=Injected)
+    turnstiles: Turnstiles = field(default_factory=Turnstiles)
+
+    def design(self, name: str) -> Design:
+        """The design a policy names. Raises InvalidPolicy if it is not installed."""
+        design = self.designs(name)
+        if design is None:
+            raise InvalidPolicy(f"The policy names the design {name!r}, which is not installed.")
+        return design

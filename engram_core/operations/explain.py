@@ -1,0 +1,262 @@
+"""Explain: folds what the ledger recorded into an answer to "why?". It adds no reasoning of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from engram_core.domain.errors import FactNotFound, RecallNotFound
+from engram_core.domain.fact import Fact
+from engram_core.domain.message import Episode
+from engram_core.domain.scope import Scope
+from engram_core.operations.context import Context
+from engram_core.operations.edit import find
+from engram_core.ports import Decision, RecallRow, UsageRow
+
+_RECALLS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RecallExplanation:
+    """Why a recall showed what it showed.
+
+    Attributes:
+        shown: Best first: id, text, score, terms (they sum to the score), verdict of the response if observed.
+        dropped: Every other ranked candidate: id, text, score, terms, rule, line.
+        absent: Filled by `explain(recall, about=fact)` when the fact was neither shown nor ranked.
+    """
+
+    id: str
+    scope: str
+    principal: str
+    at: datetime
+    query: str
+    degraded: bool
+    tokens: int
+    token_counter: str
+    policy_version: int
+    stages: Mapping[str, float]
+    shown: tuple[Mapping[str, Any], ...]
+    dropped: tuple[Mapping[str, Any], ...]
+    absent: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {**asdict(self), "at": self.at.isoformat()}
+
+    def __str__(self) -> str:
+        lines = [f"Recall {self.id} in {self.scope} by {self.principal}: {self.query!r}"]
+        if self.degraded:
+            lines.append("  degraded: the vector index or the embedder could not be asked; exact or word search answered")
+        lines.append(f"  {self.tokens} tokens ({self.token_counter}), policy version {self.policy_version}")
+        for item in self.shown:
+            verdict = f" [{item['verdict']}]" if item.get("verdict") else ""
+            lines.append(f"  + {item['score']:.3f}{verdict} {item['text']}")
+            lines.append(f"      {_terms(item['terms'])}")
+        for item in self.dropped:
+            lines.append(f"  - {item['score']:.3f} {item['text']}")
+            lines.append(f"      {item['rule']}: {item['line']}")
+        if self.absent:
+            lines.append(f"  ? {self.absent}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class FactExplanation:
+    """Where a fact came from and what happened to it.
+
+    Attributes:
+        sources: The messages it was made of, as handed over.
+        history: Every decision, oldest first.
+        recalls: The latest recalls that showed it, newest first, with rank, score and verdict.
+    """
+
+    fact: Fact
+    sources: tuple[Mapping[str, Any], ...]
+    history: tuple[Decision, ...]
+    recalls: tuple[Mapping[str, Any], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "fact": fact_dict(self.fact),
+            "sources": list(self.sources),
+            "history": [decision_dict(decision) for decision in self.history],
+            "recalls": list(self.recalls),
+        }
+
+    def __str__(self) -> str:
+        fact = self.fact
+        lines = [
+            f"Fact {fact.id} in {fact.scope}: {fact.display}",
+            f"  {fact.status.value}, kind {fact.kind}, importance {fact.importance:.2f}, trust {fact.trust:.2f}, "
+            f"version {fact.version}",
+            f"  said {fact.said_at:%Y-%m-%d %H:%M}, stored {fact.created_at:%Y-%m-%d %H:%M} by {fact.origin.principal} "
+            f"from {fact.origin.channel}",
+        ]
+        lines += [f"  from message {item['id']}: {item['content']}" for item in self.sources]
+        for decision in self.history:
+            refused = " (refused)" if decision.refused else ""
+            lines.append(f"  {decision.at:%Y-%m-%d %H:%M} {decision.action}{refused}: {decision.reason}")
+        for item in self.recalls:
+            lines.append(f"  recalled {item['at'][:16]} at rank {item['rank']}, {item['verdict']}: {item['query']!r}")
+        return "\n".join(lines)
+
+
+def explain(
+    context: Context, scope: Scope, principal: str, id_: str, *, about: str | None = None
+) -> RecallExplanation | FactExplanation:
+    """Explain a recall or a fact by its id; see `Memory.explain`."""
+    row = context.ledger.recall(id_) if isinstance(id_, str) else None
+    if row is not None and row.scope == scope:
+        return _explain_recall(context, row, scope, principal, about)
+    if about is not None:
+        raise RecallNotFound(f"No recall {id_!r} was made in scope {scope}.")
+    try:
+        return _explain_fact(context, find(context, scope, principal, id_))
+    except FactNotFound:
+        raise FactNotFound(f"{id_!r} is neither a recall made in scope {scope} nor a fact visible from it.") from None
+
+
+def _explain_recall(
+    context: Context, row: RecallRow, scope: Scope, principal: str, about: str | None
+) -> RecallExplanation:
+    facts = {fact.id: fact for fact in context.ledger.facts([item["id"] for item in (*row.facts, *row.dropped)])}
+    verdicts = _verdicts(context.ledger.usage(row.id))
+
+    def told(item: Mapping[str, Any]) -> dict[str, Any]:
+        fact = facts.get(item["id"])
+        # A rule that hides a fact from this principal hides its text here too.
+        hidden = fact is None or item.get("rule") in {"not_readable", "unknown_fact"}
+        return {**item, "text": "" if hidden or fact is None else fact.display, "verdict": verdicts.get(item["id"])}
+
+    return RecallExplanation(
+        id=row.id,
+        scope=row.scope.path,
+        principal=row.principal,
+        at=row.at,
+        query=row.query,
+        degraded=row.degraded,
+        tokens=row.text_tokens,
+        token_counter=row.token_counter,
+        policy_version=row.policy_version,
+        stages=row.stages,
+        shown=tuple(told(item) for item in row.facts),
+        dropped=tuple(told(item) for item in row.dropped),
+        absent=_absent(context, row, scope, principal, about) if about is not None else None,
+    )
+
+
+def _verdicts(rows: Sequence[UsageRow]) -> dict[str, str]:
+    """The last verdict on each fact of a recall."""
+    return {verdict["id"]: verdict["verdict"] for row in rows for verdict in row.verdicts}
+
+
+def _absent(context: Context, row: RecallRow, scope: Scope, principal: str, fact_id: str) -> str | None:
+    if any(item["id"] == fact_id for item in (*row.facts, *row.dropped)):
+        return None
+    fact = find(context, scope, principal, fact_id)
+    if fact.created_at > row.at:
+        return f"Fact {fact_id} was stored after this recall."
+    if not fact.is_recallable:
+        return f"Fact {fact_id} is {fact.status.value} ({fact.archived_reason or 'no reason recorded'})."
+    ranked = len(row.facts) + len(row.dropped)
+    least = min((item["score"] for item in (*row.facts, *row.dropped)), default=0.0)
+    return f"Fact {fact_id} was not among the {ranked} best candidates; the last of them scored {least:.3f}."
+
+
+def _explain_fact(context: Context, fact: Fact) -> FactExplanation:
+    recalls = context.ledger.recalls_of(fact.id, _RECALLS_SHOWN)
+    return FactExplanation(
+        fact=fact,
+        sources=tuple(_sources(context, fact)),
+        history=tuple(context.ledger.history(fact.id)),
+        recalls=tuple(_recalled(context, row, fact.id) for row in recalls),
+    )
+
+
+def _sources(context: Context, fact: Fact) -> list[dict[str, Any]]:
+    episodes = {decision.episode_id for decision in context.ledger.history(fact.id) if decision.episode_id}
+    wanted = set(fact.origin.message_ids)
+    found: dict[str, dict[str, Any]] = {}
+    for episode_id in sorted(episodes):
+        for message in _messages(context.ledger.episode(episode_id)):
+            if message["id"] in wanted:
+                found[message["id"]] = message
+    return [found[id_] for id_ in fact.origin.message_ids if id_ in found]
+
+
+def _messages(episode: Episode | None) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": message.id,
+            "role": message.role,
+            "speaker": message.speaker,
+            "at": message.at.isoformat() if message.at else None,
+            "session": message.session,
+            "content": message.content,
+        }
+        for message in (episode.messages if episode else ())
+    ]
+
+
+def _recalled(context: Context, row: RecallRow, fact_id: str) -> dict[str, Any]:
+    rank = next(place for place, item in enumerate(row.facts, 1) if item["id"] == fact_id)
+    return {
+        "id": row.id,
+        "at": row.at.isoformat(),
+        "query": row.query,
+        "rank": rank,
+        "score": row.facts[rank - 1]["score"],
+        "verdict": _verdicts(context.ledger.usage(row.id)).get(fact_id, "not observed"),
+    }
+
+
+def _terms(terms: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:+.3f}" for name, value in sorted(terms.items(), key=lambda item: -abs(item[1])))
+
+
+def fact_dict(fact: Fact) -> dict[str, Any]:
+    """A fact as JSON-able values."""
+    return {
+        "id": fact.id,
+        "scope": fact.scope.path,
+        "text": fact.text,
+        "speaker": fact.speaker,
+        "kind": fact.kind,
+        "slot": str(fact.slot) if fact.slot else None,
+        "status": fact.status.value,
+        "version": fact.version,
+        "importance": fact.importance,
+        "confidence": fact.confidence,
+        "trust": fact.trust,
+        "pinned": fact.pinned,
+        "said_at": fact.said_at.isoformat(),
+        "created_at": fact.created_at.isoformat(),
+        "valid_from": fact.valid_from.isoformat() if fact.valid_from else None,
+        "valid_until": fact.valid_until.isoformat() if fact.valid_until else None,
+        "archived_at": fact.archived_at.isoformat() if fact.archived_at else None,
+        "archived_reason": fact.archived_reason,
+        "superseded_by": fact.superseded_by,
+        "sources": list(fact.sources),
+        "origin": asdict(fact.origin),
+        "metadata": dict(fact.metadata),
+    }
+
+
+def decision_dict(decision: Decision) -> dict[str, Any]:
+    """A decision as JSON-able values."""
+    return {
+        "action": decision.action,
+        "at": decision.at.isoformat(),
+        "principal": decision.principal,
+        "fact_id": decision.fact_id,
+        "rule": decision.reason.rule,
+        "line": decision.reason.line,
+        "terms": dict(decision.reason.terms),
+        "before": decision.before,
+        "after": decision.after,
+        "refused": decision.refused,
+    }

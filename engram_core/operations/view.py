@@ -1,0 +1,202 @@
+"""The View a design gets: one scope, read-only, only what the acting principal may read, every read counted."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+
+from engram_core.design import Ask, Candidates, Floats, Statistics
+from engram_core.domain.errors import EmbeddingFailed
+from engram_core.domain.fact import RECALLABLE, Fact
+from engram_core.domain.policy import MemoryPolicy
+from engram_core.domain.scope import Scope
+from engram_core.measure.columns import Columns, columns_of, united
+from engram_core.operations.context import Context
+from engram_core.ports import LanguageModel, ScopeState, Snapshot
+
+MAX_RARE_STEMS = 8
+MAX_POSTINGS = 4_000
+"""Facts the lexical search may touch: the rarest stems are taken until they occur in this many facts together."""
+_RECALLABLE = frozenset(status.value for status in RECALLABLE)
+
+
+@dataclass(slots=True)
+class _Part:
+    """Candidates of one scope before scopes are united."""
+
+    columns: Columns
+    body_counts: Floats
+    context_counts: Floats
+    is_complete: bool
+
+
+@dataclass(slots=True)
+class ScopedView:
+    """See `engram_core.design.View`. `states` are the readable scopes, nearest first; the first may be new."""
+
+    context: Context
+    scope: Scope
+    now: datetime
+    policy: MemoryPolicy
+    states: Sequence[ScopeState]
+    model: LanguageModel | None = None
+    degraded: bool = False
+    reads: int = 0
+    spent: dict[str, float] = field(default_factory=dict)
+    _names: frozenset[str] | None = field(default=None, repr=False)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent[stage] = self.spent.get(stage, 0.0) + (time.perf_counter() - started) * 1000
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        """Unit vectors of questions. A failure marks the view degraded and is raised."""
+        try:
+            with self._timed("embed"):
+                return np.asarray(self.context.embedder.embed_queries(texts), dtype=np.float32)
+        except EmbeddingFailed:
+            self.degraded = True
+            raise
+
+    def speakers(self) -> frozenset[str]:
+        """Distinct speakers of the readable scopes."""
+        if self._names is None:
+            self._names = frozenset(name for state in self.states for name in state.speakers)
+        return self._names
+
+    def twins(self, keys: Sequence[str]) -> dict[str, Fact]:
+        """Live facts of this very scope by duplicate key."""
+        self.reads += 1
+        return self.context.ledger.twins(self.scope, keys)
+
+    def facts(self, ids: Sequence[str]) -> list[Fact]:
+        """Facts of the readable scopes by id."""
+        self.reads += 1
+        readable = {state.scope for state in self.states} | {self.scope}
+        return [fact for fact in self.context.ledger.facts(ids) if fact.scope in readable]
+
+    def candidates(self, ask: Ask) -> Candidates:
+        """All facts of small scopes; of a large one what vector, words, times and recency find, and their neighbours."""
+        self.reads += 1
+        stems = ask.stems
+        parts, frequencies = [], np.zeros((2, len(stems)), dtype=np.float32)
+        for state in self.states:
+            with self._timed("index"):
+                snapshot = self.context.finder.snapshot(state)
+            part = self._scanned(snapshot, stems) if snapshot is not None else self._searched(state, ask, frequencies)
+            if snapshot is not None:
+                frequencies += np.stack(
+                    [np.count_nonzero(part.body_counts, axis=0), np.count_nonzero(part.context_counts, axis=0)]
+                )
+            parts.append(part)
+        if not parts:
+            empty = np.zeros((0, len(stems)), dtype=np.float32)
+            parts = [_Part(columns_of([], self._dimension()), empty, empty, is_complete=True)]
+        return _candidates(parts, self._statistics(frequencies))
+
+    def _dimension(self) -> int:
+        return self.context.embedder.dimension
+
+    def _statistics(self, frequencies: Floats) -> Statistics:
+        return Statistics(
+            facts=sum(state.recallable for state in self.states),
+            body_words=sum(state.body_words for state in self.states),
+            context_words=sum(state.context_words for state in self.states),
+            body_df=frequencies[0],
+            context_df=frequencies[1],
+        )
+
+    def _scanned(self, snapshot: Snapshot, stems: Sequence[str]) -> _Part:
+        body, context = snapshot.counts(stems)
+        return _Part(snapshot.columns, body, context, is_complete=True)
+
+    def _searched(self, state: ScopeState, ask: Ask, frequencies: Floats) -> _Part:
+        ledger = self.context.ledger
+        with self._timed("lexical"):
+            known = ledger.frequencies(state.id, ask.stems)
+        frequencies += np.array([known.get(stem, (0, 0)) for stem in ask.stems], dtype=np.float32).reshape(-1, 2).T
+        found: dict[str, None] = {}
+        if ask.vector is not None:
+            with self._timed("index"):
+                nearest = self.context.finder.nearest(state, ask.vector, ask.breadth)
+            self.degraded = self.degraded or nearest.degraded
+            found |= dict.fromkeys(hit.id for hit in nearest.hits)
+        if ask.words:
+            with self._timed("lexical"):
+                found |= dict.fromkeys(ledger.matching(state.id, _rarest(known, state.recallable), ask.breadth))
+        if ask.times:
+            found |= dict.fromkeys(ledger.said_between(state.id, ask.times, ask.breadth))
+        if ask.newest:
+            found |= dict.fromkeys(ledger.newest(state.id, ask.newest))
+        return self._hydrated(state, list(found), ask.stems)
+
+    def _hydrated(self, state: ScopeState, ids: Sequence[str], stems: Sequence[str]) -> _Part:
+        with self._timed("ledger"):
+            rows = {row.id: row for row in self.context.ledger.indexed(ids)}
+            around = {id_ for row in rows.values() for id_ in (row.previous, row.following) if id_ and id_ not in rows}
+            rows |= {row.id: row for row in self.context.ledger.indexed(list(around))}
+        # The index may be behind and the full text is only a hint: nothing counts until the ledger's own row agrees.
+        kept = [row for row in rows.values() if row.scope_id == state.id and row.status in _RECALLABLE]
+        return _Part(
+            columns=columns_of(kept, self._dimension()),
+            body_counts=_counts([row.body_stems for row in kept], stems),
+            context_counts=_counts([row.context_stems for row in kept], stems),
+            is_complete=False,
+        )
+
+
+def _rarest(known: Mapping[str, tuple[int, int]], facts: int) -> dict[str, float]:
+    """The rarest stems that together occur in at most MAX_POSTINGS facts (at least one), with their idf."""
+    chosen: dict[str, float] = {}
+    touched = 0
+    for stem, (_, df) in sorted(known.items(), key=lambda item: (item[1][1], item[0]))[:MAX_RARE_STEMS]:
+        touched += df
+        if chosen and touched > MAX_POSTINGS:
+            break
+        chosen[stem] = math.log1p((facts - df + 0.5) / (df + 0.5))
+    return chosen
+
+
+def _counts(texts: Sequence[str], stems: Sequence[str]) -> Floats:
+    spaced = [f" {stem} " for stem in stems]
+    flat = [text.count(stem) for text in texts for stem in spaced]
+    return np.array(flat, dtype=np.float32).reshape(len(texts), len(stems))
+
+
+def _candidates(parts: Sequence[_Part], statistics: Statistics) -> Candidates:
+    columns = united([part.columns for part in parts])
+    return Candidates(
+        ids=columns.ids,
+        speakers=columns.speakers,
+        kinds=columns.kinds,
+        content=columns.content,
+        context=columns.context,
+        body_counts=_stacked([part.body_counts for part in parts]),
+        context_counts=_stacked([part.context_counts for part in parts]),
+        body_length=columns.body_length,
+        context_length=columns.context_length,
+        said_at=columns.said_at,
+        session=columns.session,
+        previous=columns.previous,
+        following=columns.following,
+        time_words=columns.time_words,
+        asks=columns.asks,
+        importance=columns.importance,
+        usefulness=np.zeros(len(columns), dtype=np.float32),
+        statistics=statistics,
+        complete=all(part.is_complete for part in parts),
+    )
+
+
+def _stacked(blocks: Sequence[Floats]) -> Floats:
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
