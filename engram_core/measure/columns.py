@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,9 +64,7 @@ class Columns:
         )
 
 
-_ARRAYS = tuple(
-    item.name for item in fields(Columns) if item.name not in {"ids", "speakers", "kinds", "sessions"}
-)
+_ARRAYS = tuple(item.name for item in fields(Columns) if item.name not in {"ids", "speakers", "kinds", "sessions"})
 
 
 def columns_of(
@@ -86,32 +85,36 @@ def columns_of(
     sessions = {} if sessions is None else sessions
     places = {row.id: place for place, row in enumerate(rows)} if places is None else places
 
-    def column(index: int) -> Floats:
-        return np.array([row[index] for row in rows], dtype=np.float32)
+    # One transposition instead of a loop per column: this runs at every recall of a large scope.
+    by_name: dict[str, Sequence[Any]] = dict(zip(Indexed._fields, zip(*rows, strict=True), strict=True)) if rows else {}
 
+    def column(name: str) -> Sequence[Any]:
+        return by_name.get(name, ())
+
+    def floats(name: str) -> Floats:
+        return np.array(column(name), dtype=np.float32)
+
+    def links(name: str) -> Ints:
+        return np.array([places.get(id_, -1) for id_ in column(name)], dtype=np.int64)
+
+    codes = [-1 if name is None else sessions.setdefault(name, len(sessions)) for name in column("session")]
     return Columns(
-        ids=[row.id for row in rows],
-        speakers=[row.speaker for row in rows],
-        kinds=[row.kind for row in rows],
+        ids=list(column("id")),
+        speakers=list(column("speaker")),
+        kinds=list(column("kind")),
         sessions=sessions,
-        content=vectors([row.content for row in rows], dimension),
-        context=vectors([row.context for row in rows], dimension),
-        said_at=np.array([row.said_at for row in rows], dtype=np.float64),
-        body_length=column(_AT["body_length"]),
-        context_length=column(_AT["context_length"]),
-        time_words=column(_AT["time_words"]),
-        asks=column(_AT["asks"]),
-        importance=column(_AT["importance"]),
-        session=np.array(
-            [-1 if row.session is None else sessions.setdefault(row.session, len(sessions)) for row in rows],
-            dtype=np.int64,
-        ),
-        previous=np.array([places.get(row.previous or "", -1) for row in rows], dtype=np.int64),
-        following=np.array([places.get(row.following or "", -1) for row in rows], dtype=np.int64),
+        content=vectors(column("content"), dimension),
+        context=vectors(column("context"), dimension),
+        said_at=np.array(column("said_at"), dtype=np.float64),
+        body_length=floats("body_length"),
+        context_length=floats("context_length"),
+        time_words=floats("time_words"),
+        asks=floats("asks"),
+        importance=floats("importance"),
+        session=np.array(codes, dtype=np.int64),
+        previous=links("previous"),
+        following=links("following"),
     )
-
-
-_AT = {name: place for place, name in enumerate(Indexed._fields)}
 
 
 def united(parts: Sequence[Columns]) -> Columns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from engram_core.design import Ask, View
+from engram_core.design import Ask, Floats, View
 from engram_core.designs.pipeline import rank
 from engram_core.designs.pipeline.update import update as statements_of
 from engram_core.domain.change import Change
@@ -61,14 +61,14 @@ class Pipeline:
         return []
 
 
-def _terms_of(terms: Mapping[str, rank.Floats], row: int) -> dict[str, float]:
+def _terms_of(terms: Mapping[str, Floats], row: int) -> dict[str, float]:
     # Six digits keep the record small; the score is defined as the sum of exactly these.
     return {name: value for name, values in terms.items() if (value := round(float(values[row]), 6))}
 
 
-def _vector(view: View, text: str) -> rank.Floats | None:
+def _vector(view: View, text: str) -> Floats | None:
     try:
-        vector: rank.Floats = view.embed([text])[0]
+        vector: Floats = view.embed([text])[0]
     except EmbeddingFailed:
         return None  # words alone still find most of it, and the recall says it is degraded
     return vector

@@ -133,7 +133,8 @@ def bm25(counts: Floats, lengths: Floats, asked: Floats, facts: int, total_words
         return np.zeros(len(lengths), dtype=np.float32)
     idf = np.log1p((facts - df + 0.5) / (df + 0.5))
     norm = K1 * (1 - B + B * lengths / max(total_words / facts, 1e-9))
-    result: Floats = (counts / (counts + norm[:, None] + 1e-12)) @ (asked * idf).astype(np.float32)
+    saturated = counts / (counts + norm[:, None] + np.float32(1e-12))
+    result: Floats = (saturated @ (asked * idf)).astype(np.float32)
     return result
 
 

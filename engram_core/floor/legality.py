@@ -1,0 +1,234 @@
+"""Legality: which proposed changes are refused, whoever proposed them. Pure; it judges and never changes anything.
+
+A design can rank badly or propose archiving; deleting, reaching into another scope, touching what is pinned or young,
+and raising trust are beyond it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, assert_never
+
+from engram_core.domain.change import Add, Archive, Change, Draft, Edit, Ignore, Merge, Restore, Reweigh, Supersede
+from engram_core.domain.fact import MAX_METADATA_KEYS, MAX_TEXT_BYTES, Fact, Status
+from engram_core.domain.policy import MemoryPolicy
+from engram_core.domain.reason import Reason
+from engram_core.domain.scope import Scope
+
+RESERVED_KEYS: Final = frozenset({"scope", "origin"})
+MAX_NESTING: Final = 32
+
+_KIND = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Court:
+    """Everything a judgement may look at; see `judge` for the fields."""
+
+    scope: Scope
+    facts: Mapping[str, Fact]
+    by_person: bool
+    policy: MemoryPolicy
+    now: datetime
+    messages: Collection[str] | None
+
+
+def judge(
+    change: Change,
+    *,
+    scope: Scope,
+    facts: Mapping[str, Fact],
+    by_person: bool,
+    policy: MemoryPolicy,
+    now: datetime,
+    messages: Collection[str] | None = None,
+) -> Reason | None:
+    """Judge one change.
+
+    Args:
+        change: The proposal.
+        scope: Where it would be written.
+        facts: The facts it may refer to, by id, as they are now. An id that is not here is unknown.
+        by_person: Whether a person asked for it; a design may do less.
+        policy: The scope's policy.
+        now: Time of the judgement.
+        messages: Ids of the messages a draft may rest on. None skips this one check.
+
+    Returns:
+        None if it is legal, else the refusal.
+    """
+    court = _Court(scope, facts, by_person, policy, now, messages)
+    match change:
+        case Ignore():
+            return None
+        case Add():
+            return _draft(change.draft, court)
+        case Merge():
+            return _merge(change, court)
+        case Supersede():
+            return _removal(change.fact_id, court, is_forgetting=False) or _draft(change.draft, court)
+        case Archive():
+            return _removal(change.fact_id, court, is_forgetting=True)
+        case Reweigh():
+            return _known(change.fact_id, court) or _share("importance", change.importance)
+        case Restore():
+            return _restore(change, court)
+        case Edit():
+            return _edit(change.after, court)
+        case _:
+            assert_never(change)
+
+
+def _known(fact_id: str, court: _Court) -> Reason | None:
+    fact = court.facts.get(fact_id)
+    if fact is None:
+        return Reason("unknown_fact", f"There is no fact {fact_id} here.")
+    if fact.scope != court.scope:
+        return Reason("other_scope", f"Fact {fact_id} belongs to another scope.")
+    if fact.status is Status.ERASED:
+        return Reason("erased", f"Fact {fact_id} was erased; nothing can be done to it.")
+    return None
+
+
+def _merge(change: Merge, court: _Court) -> Reason | None:
+    refusal = _known(change.fact_id, court)
+    if refusal is None and not court.facts[change.fact_id].is_recallable:
+        status = court.facts[change.fact_id].status
+        refusal = Reason("not_live", f"Fact {change.fact_id} is {status}; only a live or pending fact takes a merge.")
+    return refusal or _draft(change.twin, court)
+
+
+def _removal(fact_id: str, court: _Court, *, is_forgetting: bool) -> Reason | None:
+    """Archiving or superseding. A newer word may replace a young fact; only forgetting has to wait."""
+    refusal = _known(fact_id, court)
+    if refusal is not None:
+        return refusal
+    fact = court.facts[fact_id]
+    if fact.status is Status.ARCHIVED:
+        return Reason("not_live", f"Fact {fact_id} is archived already.")
+    if court.by_person:
+        return None
+    if fact.pinned:
+        return Reason("pinned", f"Fact {fact_id} is pinned; only a person may take it out of recall.")
+    age = court.now - fact.created_at
+    if is_forgetting and age < timedelta(days=court.policy.protect_days):
+        terms = {"age_days": age / timedelta(days=1), "protect_days": court.policy.protect_days}
+        return Reason("protected", f"Fact {fact_id} is younger than the policy's protect_days.", terms)
+    return None
+
+
+def _restore(change: Restore, court: _Court) -> Reason | None:
+    refusal = _known(change.fact_id, court)
+    if refusal is not None:
+        return refusal
+    status = court.facts[change.fact_id].status
+    if status is not Status.ARCHIVED:
+        return Reason("not_archived", f"Fact {change.fact_id} is {status}; only an archived fact can be restored.")
+    return None
+
+
+def _edit(after: Fact, court: _Court) -> Reason | None:
+    if not court.by_person:
+        return Reason("edit_by_design", "Only a person may edit a fact.")
+    refusal = _known(after.id, court)
+    if refusal is not None:
+        return refusal
+    before = court.facts[after.id]
+    if after.scope != before.scope:
+        return Reason("other_scope", "An edit cannot move a fact to another scope.")
+    if after.origin != before.origin or after.created_at != before.created_at:
+        return Reason("origin_fixed", "Where a fact came from is fixed when it is written.")
+    if not after.trust <= before.trust:
+        terms = {"before": before.trust, "after": after.trust}
+        return Reason("raised_trust", "An edit cannot raise trust; it follows from the origin.", terms)
+    return _share("trust", after.trust) or _content(after)
+
+
+def _draft(draft: Draft, court: _Court) -> Reason | None:
+    return _provenance(draft, court) or _content(draft)
+
+
+def _provenance(draft: Draft, court: _Court) -> Reason | None:
+    if not draft.messages:
+        return Reason("no_provenance", "A statement must name the messages it rests on.")
+    if court.messages is not None:
+        strange = [message.id for message in draft.messages if message.id is None or message.id not in court.messages]
+        if strange:
+            return Reason("unknown_message", f"Message {strange[0]} is not part of this episode.")
+    refusals = (_known(source, court) for source in draft.sources)
+    return next((refusal for refusal in refusals if refusal is not None), None)
+
+
+def _content(said: Draft | Fact) -> Reason | None:
+    """The rules for what a fact says. Callers' values arrive here unchecked, so types are judged as well."""
+    return (
+        _text(said.text)
+        or _kind(said.kind)
+        or _share("importance", said.importance)
+        or _share("confidence", said.confidence)
+        or _metadata(said.metadata)
+    )
+
+
+def _text(text: str) -> Reason | None:
+    if not isinstance(text, str) or not text.strip():
+        return Reason("empty", "A fact needs text.")
+    if _SURROGATE.search(text) or "\x00" in text:
+        return Reason("text_invalid", "The text holds a NUL character or a lone surrogate.")
+    size = len(text.encode("utf-8"))
+    if size > MAX_TEXT_BYTES:
+        terms = {"bytes": size, "limit": MAX_TEXT_BYTES}
+        return Reason("text_too_long", f"The text has {size:,} bytes; at most {MAX_TEXT_BYTES:,} are allowed.", terms)
+    return None
+
+
+def _kind(kind: str) -> Reason | None:
+    if isinstance(kind, str) and _KIND.fullmatch(kind):
+        return None
+    return Reason("kind_invalid", f"Kind {str(kind)[:40]!r} must match [a-z][a-z0-9_-]{{0,31}}.")
+
+
+def _share(name: str, value: float) -> Reason | None:
+    # NaN compares false with everything, so it is refused here as well.
+    if isinstance(value, int | float) and 0.0 <= value <= 1.0:
+        return None
+    return Reason("out_of_range", f"The {name} must be a number between 0 and 1, not {value!r}.")
+
+
+def _metadata(metadata: Mapping[str, object]) -> Reason | None:
+    if not isinstance(metadata, Mapping):
+        return Reason("metadata_not_json", "Metadata must be a mapping.")
+    if len(metadata) > MAX_METADATA_KEYS:
+        terms = {"keys": len(metadata), "limit": MAX_METADATA_KEYS}
+        return Reason("metadata_too_large", f"Metadata has more than {MAX_METADATA_KEYS} keys.", terms)
+    reserved = sorted(RESERVED_KEYS.intersection(metadata))
+    if reserved:
+        return Reason("metadata_reserved", f"The metadata key {reserved[0]!r} is reserved.")
+    if not _is_json(metadata, MAX_NESTING):
+        return Reason("metadata_not_json", "Metadata may hold JSON values only, with text keys.")
+    return None
+
+
+def _is_json(value: object, depth: int) -> bool:
+    """Whether every database and every JSON reader can hold `value`: finite numbers, no NUL, no lone surrogate."""
+    match value:
+        case None | bool() | int():
+            return True
+        case float():
+            return math.isfinite(value)
+        case str():
+            return "\x00" not in value and not _SURROGATE.search(value)
+        case list() | tuple():
+            return depth > 0 and all(_is_json(item, depth - 1) for item in value)
+        case Mapping():
+            return depth > 0 and all(
+                isinstance(name, str) and _is_json(name, 0) and _is_json(item, depth - 1)
+                for name, item in value.items()
+            )
+        case _:
+            return False
