@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 from engram_core import Message
 
-_PEOPLE = "Ana Bruno Carla Dario Elena Farid Greta Hugo Ines Jonas Kira Luca Mara Nils Olga Pablo Rosa Sven Tara Vito".split()
+_PEOPLE = (
+    "Ana Bruno Carla Dario Elena Farid Greta Hugo Ines Jonas Kira Luca Mara Nils Olga Pablo Rosa Sven Tara Vito".split()
+)
 _VERBS = "started finished cancelled planned reviewed broke repaired bought sold borrowed painted cooked visited joined".split()
 _THINGS = (
     "garden kitchen guitar bicycle report invoice database server course novel marathon recipe camera ticket contract "

@@ -1,4 +1,4 @@
-"""Evidence recall on labelled conversations, without a judge: how much of the evidence the first k facts and b tokens hold.
+"""Evidence recall on labelled conversations, without a judge: the share of the evidence in k facts or b tokens.
 
     python -m benchmarks.evidence [--data FILE] [--design NAME] [--per-question OUT.jsonl]
 

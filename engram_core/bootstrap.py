@@ -95,6 +95,35 @@ def open_store(
     return store
 
 
+def reembed(
+    url: str,
+    *,
+    index: str | None = None,
+    embedder: Any = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Embed a whole store anew with another embedder. Close the store elsewhere first; nothing changes on failure.
+
+    Args:
+        url, index: Where the store and its index are, as for `Engram.open`.
+        embedder: As for `Engram.open`; None for the offline default.
+        progress: Called with (done, total) facts.
+
+    Raises:
+        EmbeddingFailed: The new embedder failed; the store is as it was.
+    """
+    from engram_core.models.bridges import CheckedEmbedder, as_embedder, fingerprint  # noqa: PLC0415
+    from engram_core.operations.reembed import reembed as embed_again  # noqa: PLC0415
+
+    ledger, _ = _ledger(url, index)
+    try:
+        checked = CheckedEmbedder(as_embedder(embedder))
+        mark = fingerprint(checked)
+        return {"facts": embed_again(ledger, checked, mark, progress), "embedder": mark}
+    finally:
+        ledger.close()
+
+
 def shared(url: str | None = None) -> Engram:
     """The process's shared store at `url`, else `ENGRAM_URL`, else `./.engram`. Opened once, closed at exit."""
     wanted = url or os.environ.get("ENGRAM_URL") or DEFAULT_URL
@@ -171,5 +200,3 @@ def _new_id() -> NewId:
         return str(uuid_utils.uuid7())
 
     return new_id
-
-

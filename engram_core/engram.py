@@ -27,6 +27,10 @@ from engram_core.operations.background import Worker
 from engram_core.operations.context import Context
 from engram_core.ports import Clock, Decision, NewId, Parked
 
+Facts = list[Fact]
+Decisions = list[Decision]
+"""Spelled outside Memory, whose method `list` hides the built-in."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -72,8 +76,8 @@ class Engram:
                 that is gone when closed.
             index: Where vectors are indexed: None for a Chroma directory beside a local store (and exact search beside
                 a database URL), a directory, `http://host:port` of a Chroma server, or `exact` for no index.
-            embedder: None for the offline default; or a LangChain `Embeddings`, a LlamaIndex `BaseEmbedding`, a callable
-                from a list of strings to vectors, or an `engram_core.Embedder`.
+            embedder: None for the offline default; or a LangChain `Embeddings`, a LlamaIndex `BaseEmbedding`, a
+                callable from a list of strings to vectors, or an `engram_core.Embedder`.
             model: None, or a LangChain chat model, a LlamaIndex LLM, a callable from prompt to text, or an
                 `engram_core.LanguageModel`. It extracts facts in the background; recall never calls it.
             token_counter: None, or a callable from text to a count.
@@ -124,8 +128,8 @@ class Engram:
 
         Args:
             scope: A path such as `acme/support/alice`.
-            principal: `user:…`, `agent:…` or `service:…`; default the store's owner. Any other principal recalls from this
-                very scope only; the owner also from the scopes above it.
+            principal: `user:…`, `agent:…` or `service:…`; default the store's owner. Any other principal recalls
+                from this very scope only; the owner also from the scopes above it.
 
         Raises:
             InvalidScope, InvalidInput: The scope or principal is malformed.
@@ -328,7 +332,7 @@ class Memory:
 
     def list(
         self, *, kind: str | None = None, status: str | None = None, limit: int = 100, after: str | None = None
-    ) -> list[Fact]:
+    ) -> Facts:
         """Facts of this very scope, oldest first.
 
         Args:
@@ -384,7 +388,7 @@ class Memory:
             self.engram.wake()
         return fact
 
-    def history(self, id: str) -> list[Decision]:  # noqa: A002 - the public word
+    def history(self, id: str) -> Decisions:  # noqa: A002 - the public word
         """Every decision about a fact, oldest first: what, by whom, why, and the values before and after.
 
         Raises:
@@ -394,7 +398,12 @@ class Memory:
         return self.engram.context.ledger.history(id)
 
     def forget(
-        self, id: str, *, reason: str | None = None, dry_run: bool = False, now: datetime | None = None  # noqa: A002
+        self,
+        id: str,
+        *,
+        reason: str | None = None,
+        dry_run: bool = False,
+        now: datetime | None = None,  # noqa: A002
     ) -> Fact:
         """Archive a fact: no recall shows it, and `restore` brings it back.
 
@@ -417,10 +426,15 @@ class Memory:
         return edit.restore(self.engram.context, self.scope, self.principal, id, reason=reason, now=self._now(now))
 
     def explain(
-        self, id: str, *, about: str | None = None  # noqa: A002
+        self,
+        id: str,
+        *,
+        about: str | None = None,  # noqa: A002
     ) -> explaining.RecallExplanation | explaining.FactExplanation:
-        """Answer "why?": for a recall's id what it showed and dropped and by which terms and rules; for a fact's id where
-        it came from and what happened to it.
+        """Answer "why?".
+
+        For a recall's id: what it showed and dropped, by which terms and rules. For a fact's id: where it came from and
+        what happened to it.
 
         Args:
             id: A recall's or a fact's id.
@@ -436,9 +450,7 @@ class Memory:
         """The policy in force: this scope's own, or the nearest ancestor's, or the default."""
         return self.engram.context.ledger.policy(self.scope).policy
 
-    def set_policy(
-        self, preset: str | None = None, *, now: datetime | None = None, **fields: Any
-    ) -> MemoryPolicy:
+    def set_policy(self, preset: str | None = None, *, now: datetime | None = None, **fields: Any) -> MemoryPolicy:
         """Set a new policy version for this scope and what lies below it.
 
         Args:
@@ -511,7 +523,7 @@ class Memory:
 
     async def alist(
         self, *, kind: str | None = None, status: str | None = None, limit: int = 100, after: str | None = None
-    ) -> list[Fact]:
+    ) -> Facts:
         """`list`, off the event loop."""
         return await off_loop(self.list, kind=kind, status=status, limit=limit, after=after)
 
@@ -542,12 +554,17 @@ class Memory:
             now=now,
         )
 
-    async def ahistory(self, id: str) -> list[Decision]:  # noqa: A002
+    async def ahistory(self, id: str) -> Decisions:  # noqa: A002
         """`history`, off the event loop."""
         return await off_loop(self.history, id)
 
     async def aforget(
-        self, id: str, *, reason: str | None = None, dry_run: bool = False, now: datetime | None = None  # noqa: A002
+        self,
+        id: str,
+        *,
+        reason: str | None = None,
+        dry_run: bool = False,
+        now: datetime | None = None,  # noqa: A002
     ) -> Fact:
         """`forget`, off the event loop."""
         return await off_loop(self.forget, id, reason=reason, dry_run=dry_run, now=now)
@@ -557,7 +574,10 @@ class Memory:
         return await off_loop(self.restore, id, reason=reason, now=now)
 
     async def aexplain(
-        self, id: str, *, about: str | None = None  # noqa: A002
+        self,
+        id: str,
+        *,
+        about: str | None = None,  # noqa: A002
     ) -> explaining.RecallExplanation | explaining.FactExplanation:
         """`explain`, off the event loop."""
         return await off_loop(self.explain, id, about=about)
@@ -603,4 +623,3 @@ def _metadata(metadata: Mapping[str, object] | None) -> Mapping[str, object]:
     if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
         raise InvalidInput("metadata must be a mapping with string keys.")
     return dict(metadata)
-

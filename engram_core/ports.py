@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol
@@ -111,7 +111,7 @@ class Indexed(NamedTuple):
     valid_from: float | None
     valid_until: float | None
     body_stems: str
-    """Each stem between single spaces, neighbours separated by two: ` cat  sat `, so that counting is a substring count."""
+    """Each stem between single spaces, so two between neighbours: ` cat  sat `. Counting one is a substring count."""
     context_stems: str
     body_length: int
     context_length: int
@@ -287,6 +287,14 @@ class Collection:
     dirty: bool = False
 
 
+class FreshVectors(NamedTuple):
+    """New vectors of one fact, float16, unit length."""
+
+    fact_id: str
+    content: NDArray[np.float16]
+    context: NDArray[np.float16]
+
+
 class Ledger(Protocol):
     """The record. Every method is safe to call from any thread; a write is on disk when its method returns."""
 
@@ -389,6 +397,10 @@ class Ledger(Protocol):
         """Store a setting and return what is stored now."""
         ...
 
+    def replace_vectors(self, fresh: Iterable[FreshVectors], embedder: str) -> None:
+        """Replace vectors and the setting `embedder` in one transaction; pending facts become live."""
+        ...
+
     # the index's books
     def generations(self) -> list[Generation]: ...
     def save_generation(self, generation: Generation) -> None: ...
@@ -480,6 +492,10 @@ class Finder(Protocol):
         ...
 
     def nearest(self, state: ScopeState, vector: NDArray[np.float32], n: int) -> Nearest: ...
+
+    def rows(self, state: ScopeState, ids: Sequence[str]) -> list[Indexed]:
+        """Rows by fact id as of `state.seq` or later, any order; unknown ids are left out."""
+        ...
 
     def wake(self) -> None:
         """Something was committed; let the index follow."""

@@ -1,7 +1,7 @@
 """Turns: which recalls belong to which response. A bounded map that adapters' callbacks share; it decides nothing.
 
-Frameworks report runs (or spans) with a parent. The outermost known run of a tree is its root, and one root is one turn:
-the recalls made anywhere below it, and the text it finally answered with.
+Frameworks report runs (or spans) with a parent. The outermost known run of a tree is its root, and one root is one
+turn: the recalls made anywhere below it, and the text it finally answered with.
 """
 
 from __future__ import annotations

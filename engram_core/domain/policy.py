@@ -22,23 +22,55 @@ class MemoryPolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_facts: int = Field(10_000, ge=1, le=100_000_000, description="Live facts a scope may hold before the night archives down to it.")
-    decay_rate: Share = Field(0.01, description="Share of recency lost per day; scales the recency term of recall.")
-    prioritize_types: tuple[str, ...] = Field((), max_length=64, description="Kinds that get `priority_weight` in recall and are forgotten last.")
-    auto_forget: bool = Field(False, description="Whether the night may archive on its own.")
-    compression_strategy: Literal["summarize", "prune", "merge"] = Field("merge", description="How the night consolidates clusters.")
-    retention_floor: Share = Field(0.5, description="Facts scoring above this keep value are never forgotten automatically.")
-    token_budget: int = Field(1024, ge=32, le=1_000_000, description="Tokens of a recall's context when the caller gives no max_tokens.")
-    trust_floor: Share = Field(0.0, description="Facts trusted less than this are dropped from recalls.")
-    importance_weight: float = Field(0.10, ge=0.0, le=1.0, description="Score added per unit of (importance - 0.5).")
-    recency_weight: float = Field(0.0, ge=0.0, le=1.0, description="Score added for a brand-new fact, decaying by decay_rate per day.")
-    usefulness_weight: float = Field(0.40, ge=0.0, le=1.0, description="Score added per unit of (usefulness - 0.2).")
-    priority_weight: float = Field(0.05, ge=0.0, le=1.0, description="Score added to kinds in prioritize_types.")
-    cluster_similarity: Share = Field(0.8, description="Cosine above which the night sees facts as related.")
-    cluster_size: int = Field(5, ge=2, le=1000, description="Facts in a cluster before it is consolidated.")
-    protect_days: float = Field(7.0, ge=0.0, le=36_500.0, description="Days in which a new fact is never forgotten automatically.")
-    retain_archived_days: float = Field(90.0, ge=0.0, le=36_500.0, description="Days an archived fact stays restorable.")
-    design: str = Field("pipeline", min_length=1, max_length=100, description="Name of the design that stores and ranks.")
+    max_facts: int = Field(
+        default=10_000,
+        ge=1,
+        le=100_000_000,
+        description="Live facts a scope may hold before the night archives down to it.",
+    )
+    decay_rate: Share = Field(
+        default=0.01, description="Share of recency lost per day; scales the recency term of recall."
+    )
+    prioritize_types: tuple[str, ...] = Field(
+        default=(), max_length=64, description="Kinds that get `priority_weight` in recall and are forgotten last."
+    )
+    auto_forget: bool = Field(default=False, description="Whether the night may archive on its own.")
+    compression_strategy: Literal["summarize", "prune", "merge"] = Field(
+        default="merge", description="How the night consolidates clusters."
+    )
+    retention_floor: Share = Field(
+        default=0.5, description="Facts scoring above this keep value are never forgotten automatically."
+    )
+    token_budget: int = Field(
+        default=1024,
+        ge=32,
+        le=1_000_000,
+        description="Tokens of a recall's context when the caller gives no max_tokens.",
+    )
+    trust_floor: Share = Field(default=0.0, description="Facts trusted less than this are dropped from recalls.")
+    importance_weight: float = Field(
+        default=0.10, ge=0.0, le=1.0, description="Score added per unit of (importance - 0.5)."
+    )
+    recency_weight: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="Score added for a brand-new fact, decaying by decay_rate per day."
+    )
+    usefulness_weight: float = Field(
+        default=0.40, ge=0.0, le=1.0, description="Score added per unit of (usefulness - 0.2)."
+    )
+    priority_weight: float = Field(
+        default=0.05, ge=0.0, le=1.0, description="Score added to kinds in prioritize_types."
+    )
+    cluster_similarity: Share = Field(default=0.8, description="Cosine above which the night sees facts as related.")
+    cluster_size: int = Field(default=5, ge=2, le=1000, description="Facts in a cluster before it is consolidated.")
+    protect_days: float = Field(
+        default=7.0, ge=0.0, le=36_500.0, description="Days in which a new fact is never forgotten automatically."
+    )
+    retain_archived_days: float = Field(
+        default=90.0, ge=0.0, le=36_500.0, description="Days an archived fact stays restorable."
+    )
+    design: str = Field(
+        default="pipeline", min_length=1, max_length=100, description="Name of the design that stores and ranks."
+    )
 
     @classmethod
     def preset(cls, name: str) -> MemoryPolicy:
@@ -71,7 +103,9 @@ class MemoryPolicy(BaseModel):
 
 PRESETS: Final[Mapping[str, MemoryPolicy]] = {
     "default": MemoryPolicy(),
-    "coding": MemoryPolicy(prioritize_types=("error", "decision", "instruction"), decay_rate=0.002, recency_weight=0.02),
+    "coding": MemoryPolicy(
+        prioritize_types=("error", "decision", "instruction"), decay_rate=0.002, recency_weight=0.02
+    ),
     "research": MemoryPolicy(prioritize_types=("insight", "observation"), decay_rate=0.005),
     "support": MemoryPolicy(prioritize_types=("profile", "preference", "task"), decay_rate=0.02, recency_weight=0.05),
 }

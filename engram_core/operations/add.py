@@ -253,10 +253,12 @@ class _Planning:
             self._plan.replaced(merged, features_again(self._context, merged, row))
         batch, facts = self._plan.seal(expect)
         extraction = "due" if self._is_extraction_due and facts else batch.extraction
-        batch = replace(batch, episode=original, extraction=extraction)  # type: ignore[arg-type]
+        batch = replace(batch, episode=original, extraction=extraction)
         self._context.ledger.commit(batch)
         self._context.finder.wake()
-        outcomes = tuple(self._outcome_of(message, item) for message, item in zip(original.messages, screened, strict=True))
+        outcomes = tuple(
+            self._outcome_of(message, item) for message, item in zip(original.messages, screened, strict=True)
+        )
         return AddResult(facts, outcomes, original.id)
 
     def _outcome_of(self, message: Message, item: Screened) -> Outcome:

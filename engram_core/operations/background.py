@@ -1,4 +1,4 @@
-"""Background: slow work off the caller's path: model extraction, embedding what is pending. One worker, bounded, durable.
+"""Background: slow work off the caller's path: model extraction and pending embeddings. One durable, bounded worker.
 
 The queue is the ledger (episodes due, facts pending), so a killed process loses no work.
 """
@@ -18,8 +18,8 @@ from engram_core.domain.change import Add, Change
 from engram_core.domain.errors import Conflict, EmbeddingFailed, EngramError, ModelFailed
 from engram_core.domain.fact import Fact, Status
 from engram_core.domain.message import Episode
-from engram_core.domain.recall import Query, Scored
 from engram_core.domain.reason import Reason
+from engram_core.domain.recall import Query, Scored
 from engram_core.operations.add import Wishes, remember
 from engram_core.operations.commit import Plan, features_again
 from engram_core.operations.context import Context
@@ -97,7 +97,7 @@ def embed_pending(context: Context, now: datetime) -> int:
 
 
 class Worker:
-    """One daemon thread that works off what is due. Failures wait longer each time; `flush` works in the caller's thread."""
+    """One daemon thread that works off what is due. Failures wait longer each time; `flush` works at once."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

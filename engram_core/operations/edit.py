@@ -97,9 +97,7 @@ def _change(
 
 def _judge(context: Context, principal: str, fact: Fact, change: Change, action: str, now: datetime) -> None:
     policy = context.ledger.policy(fact.scope).policy
-    refusal = legality.judge(
-        change, scope=fact.scope, facts={fact.id: fact}, by_person=True, policy=policy, now=now
-    )
+    refusal = legality.judge(change, scope=fact.scope, facts={fact.id: fact}, by_person=True, policy=policy, now=now)
     if refusal is None:
         return
     plan = Plan(context, fact.scope, principal, now)

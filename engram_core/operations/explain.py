@@ -49,7 +49,9 @@ class RecallExplanation:
     def __str__(self) -> str:
         lines = [f"Recall {self.id} in {self.scope} by {self.principal}: {self.query!r}"]
         if self.degraded:
-            lines.append("  degraded: the vector index or the embedder could not be asked; exact or word search answered")
+            lines.append(
+                "  degraded: the vector index or the embedder could not be asked; exact or word search answered"
+            )
         lines.append(f"  {self.tokens} tokens ({self.token_counter}), policy version {self.policy_version}")
         for item in self.shown:
             verdict = f" [{item['verdict']}]" if item.get("verdict") else ""

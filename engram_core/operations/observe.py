@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -11,8 +10,8 @@ from engram_core.domain.errors import InvalidInput, RecallNotFound
 from engram_core.domain.recall import Usage
 from engram_core.domain.scope import Scope
 from engram_core.measure.attribution import Shown, Verdict, attribute
-from engram_core.operations.context import Context
 from engram_core.measure.content import lexical_stems
+from engram_core.operations.context import Context
 from engram_core.ports import RecallRow, ScopeState, UsageRow
 
 MAX_RESPONSE_BYTES = 64 * 1024
@@ -72,5 +71,3 @@ def usage_of(recall_id: str, verdicts: Any) -> Usage:
         unknown=tuple(by["unknown"]),
         terms={verdict["id"]: verdict["terms"] for verdict in verdicts},
     )
-
-

@@ -21,7 +21,9 @@ from engram_core.operations.context import Context
 from engram_core.ports import LanguageModel, ScopeState, Snapshot
 
 MAX_RARE_STEMS = 8
-MAX_POSTINGS = 4_000
+WITH_NEIGHBOURS = 60
+"""Best hits of each search whose neighbours are read too."""
+MAX_POSTINGS = 2_000
 """Facts the lexical search may touch: the rarest stems are taken until they occur in this many facts together."""
 _RECALLABLE = frozenset(status.value for status in RECALLABLE)
 
@@ -86,7 +88,7 @@ class ScopedView:
         return [fact for fact in self.context.ledger.facts(ids) if fact.scope in readable]
 
     def candidates(self, ask: Ask) -> Candidates:
-        """All facts of small scopes; of a large one what vector, words, times and recency find, and their neighbours."""
+        """All facts of small scopes; of a large one what each part of `ask` finds, and neighbours."""
         self.reads += 1
         stems = ask.stems
         parts, frequencies = [], np.zeros((2, len(stems)), dtype=np.float32)
@@ -125,26 +127,29 @@ class ScopedView:
         with self._timed("lexical"):
             known = ledger.frequencies(state.id, ask.stems)
         frequencies += np.array([known.get(stem, (0, 0)) for stem in ask.stems], dtype=np.float32).reshape(-1, 2).T
-        found: dict[str, None] = {}
+        found: list[list[str]] = []
         if ask.vector is not None:
             with self._timed("index"):
                 nearest = self.context.finder.nearest(state, ask.vector, ask.breadth)
             self.degraded = self.degraded or nearest.degraded
-            found |= dict.fromkeys(hit.id for hit in nearest.hits)
+            found.append([hit.id for hit in nearest.hits])
         if ask.words:
             with self._timed("lexical"):
-                found |= dict.fromkeys(ledger.matching(state.id, _rarest(known, state.recallable), ask.breadth))
+                found.append(ledger.matching(state.id, _rarest(known, state.recallable), ask.breadth))
         if ask.times:
-            found |= dict.fromkeys(ledger.said_between(state.id, ask.times, ask.breadth))
+            found.append(ledger.said_between(state.id, ask.times, ask.breadth))
         if ask.newest:
-            found |= dict.fromkeys(ledger.newest(state.id, ask.newest))
-        return self._hydrated(state, list(found), ask.stems)
+            found.append(ledger.newest(state.id, ask.newest))
+        return self._hydrated(state, found, ask.stems)
 
-    def _hydrated(self, state: ScopeState, ids: Sequence[str], stems: Sequence[str]) -> _Part:
+    def _hydrated(self, state: ScopeState, found: Sequence[Sequence[str]], stems: Sequence[str]) -> _Part:
         with self._timed("ledger"):
-            rows = {row.id: row for row in self.context.ledger.indexed(ids)}
-            around = {id_ for row in rows.values() for id_ in (row.previous, row.following) if id_ and id_ not in rows}
-            rows |= {row.id: row for row in self.context.ledger.indexed(list(around))}
+            ids = dict.fromkeys(id_ for ids in found for id_ in ids)
+            rows = {row.id: row for row in self.context.finder.rows(state, list(ids))}
+            # The neighbours of what each search likes best: they are candidates too, and lend their score.
+            liked = [rows[id_] for ids in found for id_ in ids[:WITH_NEIGHBOURS] if id_ in rows]
+            around = {id_ for row in liked for id_ in (row.previous, row.following) if id_ and id_ not in rows}
+            rows |= {row.id: row for row in self.context.finder.rows(state, list(around))}
         # The index may be behind and the full text is only a hint: nothing counts until the ledger's own row agrees.
         kept = [row for row in rows.values() if row.scope_id == state.id and row.status in _RECALLABLE]
         return _Part(

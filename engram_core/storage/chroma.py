@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -73,8 +74,7 @@ class ChromaIndex:
         """See `engram_core.ports.VectorIndex`."""
         collection = self._collection(name)
         for start in range(0, len(ids), BATCH):
-            chunk = list(ids[start : start + BATCH])
-            self._ask(lambda chunk=chunk: collection.delete(ids=chunk))
+            self._ask(partial(collection.delete, ids=list(ids[start : start + BATCH])))
 
     def search(self, name: str, vector: NDArray[np.float32], n: int) -> list[Hit]:
         """See `engram_core.ports.VectorIndex`."""
@@ -170,4 +170,6 @@ def _opened(make: Callable[[], Any]) -> Any:
     try:
         return make()
     except Exception as error:  # as in `_ask`: no common base class
-        raise IndexUnavailable(f"The Chroma index cannot be opened: {type(error).__name__}: {str(error)[:300]}") from error
+        raise IndexUnavailable(
+            f"The Chroma index cannot be opened: {type(error).__name__}: {str(error)[:300]}"
+        ) from error

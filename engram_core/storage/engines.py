@@ -1,7 +1,7 @@
 """Database engines and their settings. It opens connections; it knows no table.
 
-Two engines per store: `writer` is durable (a commit is on disk), `observer` reads and records what may be lost in a power
-cut (recalls, usage) without waiting for the disk.
+Two engines per store: `writer` is durable (a commit is on disk), `observer` reads and records what may be lost in a
+power cut (recalls, usage) without waiting for the disk.
 """
 
 from __future__ import annotations

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engram_core.domain.errors import InvalidInput
-from engram_core.ports import Ledger, Nearest, ScopeState
+from engram_core.ports import Indexed, Ledger, Nearest, ScopeState
 from engram_core.storage.matrices import Matrices
 from engram_core.storage.projector import Projector
+from engram_core.storage.rows import Rows
 from engram_core.storage.snapshots import ScopeSnapshot, Snapshots
 
 
@@ -36,6 +37,7 @@ class LedgerFinder:
     ) -> None:
         self._exact_limit = exact_limit
         self._snapshots = Snapshots(ledger, dimension, limit=exact_limit)
+        self._rows = Rows(ledger)
         self._matrices = Matrices(ledger, dimension)
         self._projector = (
             Projector(ledger, place, fingerprint=fingerprint, dimension=dimension, exact_limit=exact_limit)
@@ -55,6 +57,10 @@ class LedgerFinder:
         if hits is None:
             return Nearest(self._matrices.nearest(state, vector, n), degraded=True)
         return Nearest(hits, degraded=False)
+
+    def rows(self, state: ScopeState, ids: Sequence[str]) -> list[Indexed]:
+        """See `engram_core.ports.Finder`."""
+        return self._rows.get(state, ids)
 
     def wake(self) -> None:
         """See `engram_core.ports.Finder`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -24,6 +24,7 @@ from engram_core.ports import (
     Batch,
     Collection,
     Decision,
+    FreshVectors,
     Generation,
     Indexed,
     Parked,
@@ -42,7 +43,8 @@ from engram_core.storage.migrate import migrate
 _CHUNK = 500
 _INDEXED = (
     "id, scope_id, seq, version, status, said_at, speaker, session, previous, following, kind, importance, trust, "
-    "valid_from, valid_until, body_stems, context_stems, body_length, context_length, time_words, asks, content, context"
+    "valid_from, valid_until, body_stems, context_stems, body_length, context_length, time_words, asks, "
+    "content, context"
 )
 _INDEXED_LIGHT = _INDEXED.replace("content, context", "NULL, context").replace("body_stems, context_stems", "'', ''")
 _LIVE = "('live', 'pending')"
@@ -90,7 +92,9 @@ class SqlLedger:
         columns = ",".join(f"f.{name}" for name in FACT_COLUMNS)
         for start in range(0, len(ids), _CHUNK):
             chunk = tuple(ids[start : start + _CHUNK])
-            query = f"SELECT s.path,{columns} FROM facts f JOIN scopes s ON s.id=f.scope_id WHERE f.id IN ({_marks(chunk)})"
+            query = (
+                f"SELECT s.path,{columns} FROM facts f JOIN scopes s ON s.id=f.scope_id WHERE f.id IN ({_marks(chunk)})"
+            )
             for row in self._read(query, chunk):
                 fact = fact_of(dict(zip(FACT_COLUMNS, row[1:], strict=True)), Scope(row[0]))
                 found[fact.id] = fact
@@ -184,7 +188,9 @@ class SqlLedger:
     def _ids(self, keys: Sequence[int]) -> list[str]:
         """Fact ids of row keys, in the order given."""
         if self._is_sqlite:
-            rows = self._read("SELECT pk, id FROM facts WHERE pk IN (SELECT value FROM json_each(?))", (json.dumps(keys),))
+            rows = self._read(
+                "SELECT pk, id FROM facts WHERE pk IN (SELECT value FROM json_each(?))", (json.dumps(keys),)
+            )
         else:
             rows = self._read("SELECT pk, id FROM facts WHERE pk = ANY(?)", (list(keys),))
         ids = dict(rows)
@@ -234,7 +240,9 @@ class SqlLedger:
         return self._episodes(t.episodes.c.extraction == "due", limit)
 
     def _episodes(self, condition: Any, limit: int) -> list[Episode]:
-        query = select(t.episodes, t.scopes.c.path).join(t.scopes).where(condition).order_by(t.episodes.c.seq).limit(limit)
+        query = (
+            select(t.episodes, t.scopes.c.path).join(t.scopes).where(condition).order_by(t.episodes.c.seq).limit(limit)
+        )
         with self._reading() as connection:
             rows = list(connection.execute(query).mappings())
             return [_episode(row, self._kept(connection, row["id"])) for row in rows]
@@ -362,6 +370,11 @@ class SqlLedger:
                 writing.upsert(connection, t.settings, [row], ["name"])
             return str(connection.execute(select(t.settings.c.value).where(t.settings.c.name == name)).scalar_one())
 
+    def replace_vectors(self, fresh: Iterable[FreshVectors], embedder: str) -> None:
+        with self._mapped(), self._engines.writer.begin() as connection:
+            writing.replace_vectors(connection, fresh)
+            writing.upsert(connection, t.settings, [{"name": "embedder", "value": embedder}], ["name"])
+
     # --- the index's books ---
 
     def generations(self) -> list[Generation]:
@@ -392,7 +405,7 @@ class SqlLedger:
         rows = self._read(
             "SELECT generation, scope_id, name, watermark, dirty FROM collections WHERE generation=?", (generation_id,)
         )
-        return [Collection(*row[:4], bool(row[4])) for row in rows]
+        return [Collection(row[0], row[1], row[2], row[3], bool(row[4])) for row in rows]
 
     def save_collections(self, collections: Sequence[Collection]) -> None:
         rows = [
@@ -586,5 +599,3 @@ def _parked(row: Any) -> Parked:
         episode_id=row["episode_id"],
         id=row["id"],
     )
-
-

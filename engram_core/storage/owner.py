@@ -1,4 +1,4 @@
-"""Ownership of an index directory: an OS lock that a kill releases, and a marker that says the last owner did not close.
+"""Ownership of an index directory: an OS lock that a kill releases, and a marker of an unclean stop.
 
 A library's file lock would do but for fork: a child must let go of the inherited descriptor without unlocking it.
 """

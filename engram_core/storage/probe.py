@@ -1,6 +1,6 @@
 """Probe: opens an index that was not closed cleanly, in a process of its own, because it may crash whoever opens it.
 
-Run as `python -m engram_core.storage.probe DIRECTORY` with the checks as JSON on standard input; exit code 0 means healthy.
+Run as `python -m engram_core.storage.probe DIRECTORY` with the checks as JSON on standard input; 0 means healthy.
 """
 
 from __future__ import annotations

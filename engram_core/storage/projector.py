@@ -1,7 +1,7 @@
 """Projector: keeps the vector index in step with the ledger, and asks it when it can answer. It owns no truth.
 
-One process projects (the owner of the directory, or of a lease when the index is a server). Everything here may fail or be
-killed at any point: the watermark only moves after the index has the vectors, and replaying changes nothing.
+One process projects (the owner of the directory, or of a lease when the index is a server). Everything here may fail or
+be killed at any point: the watermark only moves after the index has the vectors, and replaying changes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ logger = logging.getLogger("engram")
 
 DRAIN_BATCH = 200
 REMAINDER = 2_000
-"""Changes not yet in the index that a recall still searches exactly beside it; beyond, it searches everything exactly."""
+"""Changes not yet in the index that a recall searches exactly beside it; beyond, it searches everything exactly."""
+GATHER_S = 0.25
 _LEASE = "projector"
 _LEASE_S = 30.0
 _RETRY_S = 2.0
@@ -205,6 +206,8 @@ class Projector:
             elif self._is_server and self._is_owner():
                 wait = _LEASE_S / 3
             self._wake.wait(timeout=wait)
+            # Let single adds gather: recall searches what is not projected yet exactly, so nobody waits for this.
+            self._stopped.wait(GATHER_S)
 
     def _step(self, deadline: float) -> None:
         """Open what is there, project what is due."""
@@ -230,9 +233,8 @@ class Projector:
         late = []
         for state in self._ledger.scopes():
             collection = self._collections.get(state.id)
-            if collection is None and state.live > self._exact_limit:
-                late.append(state)
-            elif collection is not None and collection.watermark < state.seq:
+            is_late = state.live > self._exact_limit if collection is None else collection.watermark < state.seq
+            if is_late:
                 late.append(state)
         return late
 
@@ -276,8 +278,8 @@ class Projector:
     def _open(self) -> None:
         """Open the live generation; build one when there is none or the old one is not to be trusted."""
         live = self._live_generation()
-        if live is not None and (not self._exists(live) or not self._is_trusted(live)):
-            logger.warning("engram: the vector index is damaged or gone; it is built anew from the ledger")
+        if live is not None and not self._is_usable(live):
+            logger.warning("engram: the vector index cannot be used as it is; it is built anew from the ledger")
             self._ledger.save_generation(replace(live, state="bad"))
             live = None
         if live is None:
@@ -294,6 +296,10 @@ class Projector:
         if live is not None and (self._index is None or self._generation != live):
             self._drop_index()
             self._index, self._generation = self._client(live), live
+
+    def _is_usable(self, generation: Generation) -> bool:
+        is_same_embedder = generation.fingerprint == self._fingerprint()
+        return is_same_embedder and self._exists(generation) and self._is_trusted(generation)
 
     def _exists(self, generation: Generation) -> bool:
         return self._is_server or Path(self._place, generation.place).is_dir()

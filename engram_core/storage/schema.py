@@ -33,7 +33,9 @@ metadata = MetaData(
 # SQLite only numbers rows by itself when the key is declared INTEGER.
 _Key = BigInteger().with_variant(Integer, "sqlite")
 
-settings = Table("settings", metadata, Column("name", String(100), primary_key=True), Column("value", Text, nullable=False))
+settings = Table(
+    "settings", metadata, Column("name", String(100), primary_key=True), Column("value", Text, nullable=False)
+)
 
 counter = Table(
     "counter",

@@ -1,4 +1,4 @@
-"""One transaction of the ledger: facts, statistics, full text and decisions together. It applies; it decides nothing."""
+"""One transaction of the ledger: facts, statistics, full text and decisions. It applies; it decides nothing."""
 
 from __future__ import annotations
 
@@ -6,19 +6,63 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, bindparam, case, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from engram_core.domain.errors import Conflict
 from engram_core.domain.fact import RECALLABLE, Fact, Status
 from engram_core.domain.scope import Scope
-from engram_core.ports import Batch, ContextWrite, Decision, Features, Parked, Write
+from engram_core.ports import Batch, ContextWrite, Decision, Features, FreshVectors, Parked, Write
 from engram_core.storage import schema as t
 from engram_core.storage.codec import blob, dumps, epoch, fact_row, features_row, messages_json, spaced, unspaced
 
 _CHUNK = 500
+
+# Built once: constructing a statement costs more than running it, and an add runs a dozen.
+_TAKE = update(t.counter).where(t.counter.c.id == 1).values(seq=t.counter.c.seq + bindparam("count"))
+_TAKE = _TAKE.returning(t.counter.c.seq)
+_SCOPE_ID = select(t.scopes.c.id).where(t.scopes.c.path == bindparam("wanted"))
+_SCOPE_SEQ = select(t.scopes.c.seq).where(t.scopes.c.id == bindparam("wanted"))
+_SPEAKERS = select(t.scopes.c.speakers).where(t.scopes.c.id == bindparam("wanted"))
+_MOVE_SCOPE = (
+    update(t.scopes)
+    .where(t.scopes.c.id == bindparam("wanted"))
+    .values(
+        seq=bindparam("new_seq"),
+        live=t.scopes.c.live + bindparam("more_live"),
+        recallable=t.scopes.c.recallable + bindparam("more_recallable"),
+        body_words=t.scopes.c.body_words + bindparam("more_body_words"),
+        context_words=t.scopes.c.context_words + bindparam("more_context_words"),
+        speakers=bindparam("new_speakers"),
+    )
+)
+_STORED = select(
+    t.facts.c.pk,
+    t.facts.c.id,
+    t.facts.c.scope_id,
+    t.facts.c.version,
+    t.facts.c.status,
+    t.facts.c.speaker,
+    t.facts.c.body_stems,
+    t.facts.c.context_stems,
+).where(t.facts.c.id.in_(bindparam("wanted", expanding=True)))
+
+
+def _saving_words(dialect_insert: Any) -> Any:
+    statement = dialect_insert(t.words)
+    return statement.on_conflict_do_update(
+        index_elements=["scope_id", "stem"],
+        set_={
+            "body_df": t.words.c.body_df + statement.excluded.body_df,
+            "context_df": t.words.c.context_df + statement.excluded.context_df,
+        },
+    )
+
+
+_SAVE_WORDS = {"sqlite": _saving_words(sqlite.insert), "postgresql": _saving_words(postgresql.insert)}
 _RECALLABLE = frozenset(status.value for status in RECALLABLE)
 
 
@@ -57,17 +101,16 @@ class _Change:
 
 def next_seq(connection: Connection, count: int) -> int:
     """Take `count` sequence numbers and return the last. The row lock makes commit order equal sequence order."""
-    taken = update(t.counter).where(t.counter.c.id == 1).values(seq=t.counter.c.seq + count).returning(t.counter.c.seq)
-    return int(connection.execute(taken).scalar_one())
+    return int(connection.execute(_TAKE, {"count": count}).scalar_one())
 
 
 def scope_id(connection: Connection, scope: Scope) -> int:
     """The scope's id, creating it if it is new."""
-    found = connection.execute(select(t.scopes.c.id).where(t.scopes.c.path == scope.path)).scalar()
+    found = connection.execute(_SCOPE_ID, {"wanted": scope.path}).scalar()
     if found is None:
         row = {"path": scope.path, "seq": 0, "live": 0, "recallable": 0, "body_words": 0, "context_words": 0}
         connection.execute(_insert(connection, t.scopes).values(**row, speakers="{}").on_conflict_do_nothing())
-        found = connection.execute(select(t.scopes.c.id).where(t.scopes.c.path == scope.path)).scalar_one()
+        found = connection.execute(_SCOPE_ID, {"wanted": scope.path}).scalar_one()
     return int(found)
 
 
@@ -95,7 +138,7 @@ def apply(connection: Connection, batch: Batch) -> int:
 def _check(connection: Connection, scope: int, expect: int | None) -> None:
     if expect is None:
         return
-    seq = connection.execute(select(t.scopes.c.seq).where(t.scopes.c.id == scope)).scalar_one()
+    seq = connection.execute(_SCOPE_SEQ, {"wanted": scope}).scalar_one()
     if seq != expect:
         raise Conflict(f"The scope moved from {expect} to {seq} while the change was planned.")
 
@@ -155,7 +198,7 @@ def _move_contexts(
         before = old.get(move.fact_id)
         if before is None or before["scope_id"] != change.scope_id:
             raise Conflict(f"Fact {move.fact_id} disappeared while its neighbour was added.")
-        values = {
+        values: dict[str, Any] = {
             "following": move.following,
             "context_stems": spaced(move.context_stems),
             "context_length": len(move.context_stems),
@@ -169,54 +212,44 @@ def _move_contexts(
 
 
 def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    columns = (
-        t.facts.c.pk, t.facts.c.id, t.facts.c.scope_id, t.facts.c.version, t.facts.c.status, t.facts.c.speaker,
-        t.facts.c.body_stems, t.facts.c.context_stems,
-    )  # fmt: skip
     found: dict[str, Mapping[str, Any]] = {}
     for start in range(0, len(ids), _CHUNK):
         chunk = ids[start : start + _CHUNK]
-        for row in connection.execute(select(*columns).where(t.facts.c.id.in_(chunk))).mappings():
-            found[row["id"]] = row
+        for row in connection.execute(_STORED, {"wanted": chunk}).mappings():
+            found[row["id"]] = dict(row)
     return found
 
 
 def _apply_change(connection: Connection, change: _Change, seq: int) -> None:
     _save_words(connection, change)
     _save_full_text(connection, change)
-    row = connection.execute(select(t.scopes.c.speakers).where(t.scopes.c.id == change.scope_id)).scalar_one()
+    row = connection.execute(_SPEAKERS, {"wanted": change.scope_id}).scalar_one()
     speakers = Counter(json.loads(row))
     speakers.update(change.speakers)
     connection.execute(
-        update(t.scopes)
-        .where(t.scopes.c.id == change.scope_id)
-        .values(
-            seq=seq,
-            live=t.scopes.c.live + change.live,
-            recallable=t.scopes.c.recallable + change.recallable,
-            body_words=t.scopes.c.body_words + change.body_words,
-            context_words=t.scopes.c.context_words + change.context_words,
-            speakers=dumps({name: count for name, count in speakers.items() if count > 0}),
-        )
+        _MOVE_SCOPE,
+        {
+            "wanted": change.scope_id,
+            "new_seq": seq,
+            "more_live": change.live,
+            "more_recallable": change.recallable,
+            "more_body_words": change.body_words,
+            "more_context_words": change.context_words,
+            "new_speakers": dumps({name: count for name, count in speakers.items() if count > 0}),
+        },
     )
 
 
 def _save_words(connection: Connection, change: _Change) -> None:
     moved = sorted(
-        stem for stem in change.body_df.keys() | change.context_df.keys() if change.body_df[stem] or change.context_df[stem]
+        stem
+        for stem in change.body_df.keys() | change.context_df.keys()
+        if change.body_df[stem] or change.context_df[stem]
     )
     if not moved:
         return
-    statement = _insert(connection, t.words)
-    upsert = statement.on_conflict_do_update(
-        index_elements=["scope_id", "stem"],
-        set_={
-            "body_df": t.words.c.body_df + statement.excluded.body_df,
-            "context_df": t.words.c.context_df + statement.excluded.context_df,
-        },
-    )
     connection.execute(
-        upsert,
+        _SAVE_WORDS[connection.dialect.name],
         [
             {
                 "scope_id": change.scope_id,
@@ -245,12 +278,12 @@ def _save_full_text(connection: Connection, change: _Change) -> None:
     if added:
         connection.execute(
             text("INSERT INTO fact_words(pk, terms) VALUES(:pk, array_to_tsvector(string_to_array(:terms, ' ')))"),
-            [row | {"terms": " ".join(dict.fromkeys(row["terms"].split()))} for row in added],
+            [row | {"terms": " ".join(dict.fromkeys(str(row["terms"]).split()))} for row in added],
         )
 
 
 def terms(scope: int, stems: Iterable[str]) -> list[str]:
-    """Full-text terms of stems in one scope. Stems outside ASCII are spelled in hex, which every tokenizer keeps whole."""
+    """Full-text terms of stems in one scope; stems outside ASCII in hex, which every tokenizer keeps whole."""
     return [f"s{scope}w{stem if stem.isascii() else 'x' + stem.encode().hex()}" for stem in stems]
 
 
@@ -293,6 +326,30 @@ def park(connection: Connection, scope: int, item: Parked) -> None:
     )
 
 
+def replace_vectors(connection: Connection, fresh: Iterable[FreshVectors]) -> None:
+    """Give facts new vectors and sequence numbers; pending facts become live."""
+    status = case((t.facts.c.status == Status.PENDING.value, Status.LIVE.value), else_=t.facts.c.status)
+    change = (
+        update(t.facts)
+        .where(t.facts.c.id == bindparam("fact"))
+        .values(content=bindparam("new_content"), context=bindparam("new_context"), seq=bindparam("new_seq"))
+        .values(status=status)
+    )
+    remaining = iter(fresh)
+    while chunk := list(islice(remaining, _CHUNK)):
+        last = next_seq(connection, len(chunk))
+        rows = [
+            {"fact": item.fact_id, "new_content": blob(item.content), "new_context": blob(item.context), "new_seq": seq}
+            for seq, item in enumerate(chunk, last - len(chunk) + 1)
+        ]
+        connection.execute(change, rows)
+    here = t.facts.c.scope_id == t.scopes.c.id
+    newest = select(func.coalesce(func.max(t.facts.c.seq), 0)).where(here).scalar_subquery()
+    live = select(func.count()).where(here, t.facts.c.status == Status.LIVE.value).scalar_subquery()
+    seq = case((t.scopes.c.seq > newest, t.scopes.c.seq), else_=newest)
+    connection.execute(update(t.scopes).values(seq=seq, live=live))
+
+
 def _insert(connection: Connection, table: Any) -> Any:
     """This dialect's INSERT, which can do ON CONFLICT."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
@@ -310,5 +367,3 @@ def upsert(connection: Connection, table: Any, rows: Sequence[Mapping[str, Any]]
 def insert_if_absent(connection: Connection, table: Any, row: Mapping[str, Any]) -> None:
     """Insert a row unless its key exists."""
     connection.execute(_insert(connection, table).values(**row).on_conflict_do_nothing())
-
-

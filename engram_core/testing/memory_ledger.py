@@ -1,4 +1,4 @@
-"""A ledger in plain dictionaries: what the real ones must agree with. It passes the same contract and survives nothing."""
+"""A ledger in plain dictionaries, under the same contract as the real ones. Nothing outlives the object."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from engram_core.ports import (
     ContextWrite,
     Decision,
     Features,
+    FreshVectors,
     Generation,
     Indexed,
     Parked,
@@ -309,9 +310,7 @@ class MemoryLedger:
             return [self._with_kept(episode) for episode in due[:limit]]
 
     def _with_kept(self, episode: Episode) -> Episode:
-        kept = (
-            d.fact_id for d in self._state.decisions if d.episode_id == episode.id and d.fact_id and not d.refused
-        )
+        kept = (d.fact_id for d in self._state.decisions if d.episode_id == episode.id and d.fact_id and not d.refused)
         return replace(episode, kept=tuple(dict.fromkeys(kept)))
 
     def record_recall(self, row: RecallRow) -> None:
@@ -369,6 +368,17 @@ class MemoryLedger:
             if not (only_if_absent and name in self._settings):
                 self._settings[name] = value
             return self._settings[name]
+
+    def replace_vectors(self, fresh: Iterable[FreshVectors], embedder: str) -> None:
+        with self._lock:
+            for item in list(fresh):
+                kept = self._state.facts[item.fact_id]
+                kept.features = replace(kept.features, content=item.content, context=item.context)
+                if kept.fact.status is Status.PENDING:
+                    kept.fact = replace(kept.fact, status=Status.LIVE)
+                self._state.seq += 1
+                kept.seq = self._state.scope_seq[kept.fact.scope] = self._state.seq
+            self._settings["embedder"] = embedder
 
     # --- the index's books ---
 

@@ -1,0 +1,29 @@
+"""Progress: bars on stderr for work that takes a while. They appear on terminals only, unless somebody insists."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+@contextmanager
+def bar(label: str, *, always: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is moved by calling with (done, total).
+
+    Args:
+        label: What is being done.
+        always: Also where stderr is no terminal; its last state is printed there.
+    """
+    console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not (always or console.is_terminal)) as progress:
+        task = progress.add_task(label, total=None)
+
+        def move(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield move
