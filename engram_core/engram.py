@@ -17,6 +17,7 @@ from engram_core.domain.message import aware
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.recall import AddResult, Recall, Usage
 from engram_core.domain.scope import Scope
+from engram_core.floor import legality
 from engram_core.operations import add as adding
 from engram_core.operations import doctor as doctoring
 from engram_core.operations import edit
@@ -612,7 +613,8 @@ def _share(name: str, value: float | None) -> float | None:
 
 
 def _kind(kind: str | None) -> str | None:
-    if kind is not None and (not isinstance(kind, str) or not kind):
+    refusal = legality.unfit_kind(kind) if isinstance(kind, str) else None
+    if refusal is not None or not isinstance(kind, str | None):
         raise InvalidInput(f"kind must be a word such as 'preference', not {kind!r}.")
     return kind
 
@@ -620,6 +622,7 @@ def _kind(kind: str | None) -> str | None:
 def _metadata(metadata: Mapping[str, object] | None) -> Mapping[str, object]:
     if metadata is None:
         return {}
-    if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
-        raise InvalidInput("metadata must be a mapping with string keys.")
+    refusal = legality.unfit_metadata(metadata)
+    if refusal is not None:
+        raise InvalidInput(refusal.line)
     return dict(metadata)

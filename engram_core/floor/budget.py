@@ -5,14 +5,15 @@ The tokens of the finished text are counted, wrapper included, and never exceed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.floor.fence import close_fence, defused, open_fence
+from engram_core.measure.dates import RELATIVE_TIME
 
 Count = Callable[[str], int]
 
@@ -54,6 +55,7 @@ class Limits:
         min_score: Facts scoring less are dropped; None for no limit.
         now: For validity.
         kinds: Only these kinds; empty for all.
+        is_dated: Show every fact's day; otherwise only where the words need it ("yesterday").
     """
 
     k: int
@@ -61,6 +63,7 @@ class Limits:
     min_score: float | None
     now: datetime
     kinds: frozenset[str] = frozenset()
+    is_dated: bool = True
 
 
 def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker: str, count: Count) -> Packed:
@@ -74,14 +77,14 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         count: Tokens of a text.
 
     Returns:
-        Facts are taken in rank order; one that does not fit is skipped and the next is tried. Lines are rendered
-        under their day, oldest day first, so that the newest word on a matter stands last.
+        Facts are taken in rank order; one that does not fit is skipped and the next is tried. Lines are rendered oldest
+        first, so that the newest word on a matter stands last; those whose day matters follow under day headings.
     """
     lines: list[Line] = []
     dropped: list[tuple[int, Reason]] = []
     seen: dict[str, int] = {}
-    days: set[str] = set()
-    spent = count(_render([], ranked, marker))
+    days: set[date] = set()
+    spent = count(_render([], ranked, marker, limits))
     for place, item in enumerate(ranked):
         reason = _ruled_out(item, limits, policy)
         if reason is None and len(lines) >= limits.k:
@@ -93,13 +96,15 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
             dropped.append((place, reason))
             continue
         tokens = count(text) + 1
-        day = day_of(item.fact)
-        needed = tokens + (0 if day in days else count(day) + 1)
+        day = item.fact.said_at.date()
+        is_new_day = day not in days and _needs_day(item.fact, limits)
+        needed = tokens + (count(_heading(day, days)) + 1 if is_new_day else 0)
         if spent + needed > limits.max_tokens:
             dropped.append((place, _does_not_fit(needed, limits.max_tokens - spent)))
             continue
         spent += needed
-        days.add(day)
+        if is_new_day:
+            days.add(day)
         seen[text] = place
         lines.append(Line(place, text, tokens))
     return _trimmed(lines, dropped, ranked, limits, marker, count)
@@ -120,7 +125,7 @@ def _trimmed(
 ) -> Packed:
     # Tokens of parts do not always add up to tokens of the whole; the finished text has the last word.
     while lines:
-        text = _render(lines, ranked, marker)
+        text = _render(lines, ranked, marker, limits)
         tokens = count(text)
         if tokens <= limits.max_tokens:
             return Packed(text, tokens, tuple(lines), tuple(sorted(dropped, key=lambda item: item[0])))
@@ -152,19 +157,26 @@ def line_of(fact: Fact) -> str:
     return defused(f"{label}{fact.display}".replace("\n", " "))
 
 
-def day_of(fact: Fact) -> str:
-    """The day heading a fact stands under."""
-    return f"{fact.said_at.day} {fact.said_at:%b %Y}"
+def _heading(day: date, others: Collection[date]) -> str:
+    """The heading of a day: the year is named only where it is new."""
+    return f"{day.day} {day:%b}" if any(other.year == day.year for other in others) else f"{day.day} {day:%b %Y}"
 
 
-def _render(lines: Sequence[Line], ranked: Sequence[Ranked], marker: str) -> str:
-    by_time = sorted(lines, key=lambda line: (ranked[line.place].fact.said_at, ranked[line.place].fact.id))
-    body: list[str] = []
-    day = None
+def _needs_day(fact: Fact, limits: Limits) -> bool:
+    return limits.is_dated or RELATIVE_TIME.search(fact.text) is not None
+
+
+def _render(lines: Sequence[Line], ranked: Sequence[Ranked], marker: str, limits: Limits) -> str:
+    facts = {line.place: ranked[line.place].fact for line in lines}
+    headed = {fact.said_at.date() for fact in facts.values() if _needs_day(fact, limits)}
+    by_time = sorted(lines, key=lambda line: (facts[line.place].said_at, facts[line.place].id))
+    body = [line.text for line in by_time if facts[line.place].said_at.date() not in headed]
+    shown: list[date] = []
     for line in by_time:
-        fact = ranked[line.place].fact
-        if day_of(fact) != day:
-            day = day_of(fact)
-            body.append(day)
-        body.append(line.text)
+        day = facts[line.place].said_at.date()
+        if day in headed:
+            if shown[-1:] != [day]:
+                body.append(_heading(day, shown[-1:]))
+                shown.append(day)
+            body.append(line.text)
     return "\n".join([open_fence(marker), *body, close_fence(marker)])

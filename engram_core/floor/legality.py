@@ -168,10 +168,10 @@ def _content(said: Draft | Fact) -> Reason | None:
     """The rules for what a fact says. Callers' values arrive here unchecked, so types are judged as well."""
     return (
         _text(said.text)
-        or _kind(said.kind)
+        or unfit_kind(said.kind)
         or _share("importance", said.importance)
         or _share("confidence", said.confidence)
-        or _metadata(said.metadata)
+        or unfit_metadata(said.metadata)
     )
 
 
@@ -187,7 +187,8 @@ def _text(text: str) -> Reason | None:
     return None
 
 
-def _kind(kind: str) -> Reason | None:
+def unfit_kind(kind: str) -> Reason | None:
+    """Why `kind` is no kind, or None."""
     if isinstance(kind, str) and _KIND.fullmatch(kind):
         return None
     return Reason("kind_invalid", f"Kind {str(kind)[:40]!r} must match [a-z][a-z0-9_-]{{0,31}}.")
@@ -200,7 +201,8 @@ def _share(name: str, value: float) -> Reason | None:
     return Reason("out_of_range", f"The {name} must be a number between 0 and 1, not {value!r}.")
 
 
-def _metadata(metadata: Mapping[str, object]) -> Reason | None:
+def unfit_metadata(metadata: Mapping[str, object]) -> Reason | None:
+    """Why `metadata` may not be kept with a fact, or None."""
     if not isinstance(metadata, Mapping):
         return Reason("metadata_not_json", "Metadata must be a mapping.")
     if len(metadata) > MAX_METADATA_KEYS:

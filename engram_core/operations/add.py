@@ -171,12 +171,15 @@ class _Planning:
             episode,
             extraction="done" if episode.kept else "none",
         )
+        self._message_ids = frozenset(message.id for message in episode.messages if message.id is not None)
         self._is_extraction_due = is_extraction_due
         self._outcomes: dict[str, Outcome] = {}
         self._merges: dict[str, Fact] = {}
 
     def take(self, change: Change) -> None:
         """Judge one change and plan it; a refusal is planned as history."""
+        if isinstance(change, Add):
+            change = replace(change, draft=self._wishes.applied(change.draft))
         known = self._known(change)
         refusal = legality.judge(
             change,
@@ -185,6 +188,7 @@ class _Planning:
             by_person=False,
             policy=self._view.policy,
             now=self._view.now,
+            messages=self._message_ids,
         )
         if refusal is not None:
             self._refuse(change, refusal)
@@ -219,7 +223,7 @@ class _Planning:
         return {fact.id: fact for fact in self._view.facts(ids)} | planned if ids else {}
 
     def _add(self, change: Add, known: Mapping[str, Fact]) -> None:
-        draft = self._wishes.applied(change.draft)
+        draft = change.draft
         sources = [known[id_] for id_ in draft.sources]
         fact = self._plan.add(draft, change.reason, sources=sources, has_neighbours=not sources)
         first, *rest = draft.messages

@@ -14,6 +14,7 @@ from engram_core.domain.reason import Reason
 from engram_core.domain.recall import Dropped, Query, Recall, Scored, ScoredFact
 from engram_core.domain.scope import Scope
 from engram_core.floor import access, budget
+from engram_core.measure import dates
 from engram_core.operations.add import view_of
 from engram_core.operations.context import Context
 from engram_core.ports import RecallRow
@@ -21,6 +22,7 @@ from engram_core.ports import RecallRow
 MAX_K = 300
 MAX_QUERY_BYTES = 32 * 1024
 _MARKER_DIGITS = 8
+"""Decimal ones: they cost half the tokens of hexadecimal ones, and stored text cannot write a fence anyway."""
 _READ_FIRST = 8
 """Facts read beyond twice what is asked for, before it is known how many of them the rules drop."""
 
@@ -119,8 +121,10 @@ def _chosen(
     watch: _Stopwatch,
 ) -> _Choice:
     """Read the best candidates' facts and pack them; read on only while there is room for more."""
-    limits = budget.Limits(asked.k, asked.max_tokens or policy.token_budget, asked.min_score, now, asked.kinds)
-    marker = f"{context.rng.getrandbits(4 * _MARKER_DIGITS):0{_MARKER_DIGITS}x}"
+    is_about_time = dates.asks_when(asked.text) or bool(dates.named_dates(asked.text))
+    budgeted = asked.max_tokens or policy.token_budget
+    limits = budget.Limits(asked.k, budgeted, asked.min_score, now, asked.kinds, is_about_time)
+    marker = f"{context.rng.randrange(10**_MARKER_DIGITS):0{_MARKER_DIGITS}d}"
     reach = 2 * asked.k + _READ_FIRST
     while True:
         scored, facts, gone = _hydrated(context, ranking[:reach], readable)
