@@ -1,0 +1,86 @@
+"""Verdicts: whose a recall is, while somebody waits for its response. It judges nothing and keeps no text.
+
+EngramMemory sees questions and answers itself and settles its own recalls. The recalls of retrievers, tools and memory
+blocks are noted here while `instrument()` is on, and taken out by whoever settles them: so a turn counts once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from llama_index_instrumentation.span import active_span_id
+
+from engram_core import Binding, Recall
+
+MAX_OPEN: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who made a recall: the binding, and the context its scope was resolved with."""
+
+    binding: Binding
+    context: Any
+
+    def observe(self, recall_id: str, response: str | None) -> None:
+        """Hand a response to the memory that was asked."""
+        self.binding.observe(recall_id, response, context=self.context)
+
+
+class Watcher(Protocol):
+    """Somebody who will learn what was answered."""
+
+    def saw(self, span_id: str | None, recall_id: str) -> None:
+        """A recall was made inside a span."""
+        ...
+
+
+class Verdicts:
+    """Recalls that await a verdict, by id. Thread-safe and bounded; empty while nobody watches."""
+
+    def __init__(self, max_open: int = MAX_OPEN) -> None:
+        self._lock = threading.Lock()
+        self._askers: OrderedDict[str, Asker] = OrderedDict()
+        self._watchers: tuple[Watcher, ...] = ()
+        self._max_open = max_open
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell `watcher` of every recall from now on."""
+        with self._lock:
+            self._watchers = (*(other for other in self._watchers if other is not watcher), watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Stop telling `watcher`."""
+        with self._lock:
+            self._watchers = tuple(other for other in self._watchers if other is not watcher)
+            if not self._watchers:
+                self._askers.clear()
+
+    def opened(self, recall: Recall, binding: Binding, context: Any = None) -> None:
+        """Note that `binding` made a recall, in the span that is active now."""
+        with self._lock:
+            watchers = self._watchers
+            if not watchers:
+                return
+            self._askers[recall.id] = Asker(binding, context)
+            while len(self._askers) > self._max_open:
+                self._askers.popitem(last=False)
+        for watcher in watchers:
+            watcher.saw(active_span_id.get(), recall.id)
+
+    def asker(self, recall_id: str) -> Asker | None:
+        """Who made a recall; None if it is settled or unknown here."""
+        with self._lock:
+            return self._askers.get(recall_id)
+
+    def take(self, recall_id: str) -> Asker | None:
+        """Like `asker`, and nobody else gets it any more: the caller observes."""
+        with self._lock:
+            return self._askers.pop(recall_id, None)
+
+
+VERDICTS: Final = Verdicts()
+"""One per process: retrievers, tools and `instrument()` do not know each other."""
