@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engram_core.binding import Binding
+    from engram_core.binding import Binding, PrincipalSource, ScopeSource
     from engram_core.bootstrap import shared as default_engram
     from engram_core.design import Ask, Candidates, Design, Statistics, View
     from engram_core.domain.change import Add, Archive, Change, Draft, Edit, Ignore, Merge, Restore, Reweigh, Supersede
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from engram_core.engram import Engram, Memory
     from engram_core.operations.explain import FactExplanation, RecallExplanation
     from engram_core.ports import Decision, Embedder, LanguageModel, TokenCounter
-    from engram_core.turns import Turn, Turns
+    from engram_core.turns import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, Turn, Turns
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "binding": ("Binding",),
+    "binding": ("Binding", "PrincipalSource", "ScopeSource"),
     "design": ("Ask", "Candidates", "Design", "Statistics", "View"),
     "domain.change": (
         "Add", "Archive", "Change", "Draft", "Edit", "Ignore", "Merge", "Restore", "Reweigh", "Supersede",
@@ -60,17 +60,17 @@ _HOMES = {
     "engram": ("Engram", "Memory"),
     "operations.explain": ("FactExplanation", "RecallExplanation"),
     "ports": ("Decision", "Embedder", "LanguageModel", "TokenCounter"),
-    "turns": ("Turn", "Turns"),
+    "turns": ("DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Turn", "Turns"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Add", "AddResult", "Archive", "Ask", "Binding", "Candidates", "Change", "ChangeRefused", "Decision", "Design",
+    "Add", "AddResult", "Archive", "Ask", "Binding", "Candidates", "Change", "ChangeRefused", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design",
     "Draft", "Dropped", "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode",
     "Fact", "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy",
     "InvalidScope", "LanguageModel", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed",
-    "Origin", "Outcome", "Query", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Restore", "Reweigh",
-    "SchemaTooNew", "Scope", "Scored", "ScoredFact", "Slot", "Statistics", "Status", "StoreClosed",
+    "Origin", "Outcome", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Restore", "Reweigh",
+    "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot", "Statistics", "Status", "StoreClosed",
     "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage", "View", "default_engram",
 ]  # fmt: skip
 

@@ -11,11 +11,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from engram_core.bootstrap import shared
-from engram_core.domain.errors import InvalidInput
+from engram_core.domain.errors import ChangeRefused, FactNotFound, InvalidInput
+from engram_core.domain.fact import Fact
 from engram_core.domain.message import Message
 from engram_core.domain.recall import AddResult, Recall, Usage
 from engram_core.domain.scope import Scope
 from engram_core.engram import Engram, Memory, off_loop
+
+MAX_QUERY = 4_000
+"""Characters of a user's message that are searched for."""
 
 logger = logging.getLogger("engram")
 
@@ -89,7 +93,7 @@ class Binding:
             return None
         with self._guard("recall", context):
             return self.memory(context).recall(
-                query, k=k or self.k, max_tokens=max_tokens or self.max_tokens, min_score=min_score, session=session
+                _shortened(query), k=k or self.k, max_tokens=max_tokens or self.max_tokens, min_score=min_score, session=session
             )
         return None
 
@@ -106,6 +110,21 @@ class Binding:
         with self._guard("observe", context):
             return self.memory(context).observe(recall_id, response)
         return None
+
+    def forget(self, fact_id: str, *, reason: str | None = None, context: Any = None) -> Fact | None:
+        """Archive a fact of this very scope; None when memory is out of order and fails open.
+
+        Raises:
+            FactNotFound, ChangeRefused: The caller named a fact that is not there or may not be forgotten; these are
+                answers, not failures of memory.
+        """
+        with self._guard("forget", context):
+            return self.memory(context).forget(fact_id, reason=reason)
+        return None
+
+    async def aforget(self, fact_id: str, *, reason: str | None = None, context: Any = None) -> Fact | None:
+        """`forget`, off the event loop."""
+        return await off_loop(self.forget, fact_id, reason=reason, context=context)
 
     async def arecall(
         self,
@@ -136,6 +155,8 @@ class Binding:
     def _guard(self, verb: str, context: Any) -> Iterator[None]:
         try:
             yield
+        except (FactNotFound, ChangeRefused):
+            raise
         except Exception as error:
             if not self.fail_open:
                 raise
@@ -148,3 +169,8 @@ class Binding:
         except Exception:
             # The store itself may be what is broken; the log line above is then the only trace.
             logger.debug("engram: could not record the failure of %s", verb, exc_info=True)
+
+
+def _shortened(query: str) -> str:
+    """A pasted document's beginning and end: the question stands at one of them, and all of it is too much to search."""
+    return query if len(query) <= MAX_QUERY else f"{query[: MAX_QUERY // 2]}\n{query[-MAX_QUERY // 2 :]}"

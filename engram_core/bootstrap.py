@@ -88,7 +88,7 @@ def open_store(
         finder.close()
         ledger.close()
 
-    store = Engram(context, worker, close)
+    store = Engram(context, worker, close, url=url)
     finder.wake()
     if ledger.pending(1) or (context.model is not None and ledger.episodes_due(1)):
         worker.wake()

@@ -48,7 +48,8 @@ async def off_loop(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
 class Engram:
     """A store of memories. Open it with `Engram.open`; use it as a context manager or call `close()`."""
 
-    def __init__(self, context: Context, worker: Worker, close: Callable[[], None]) -> None:
+    def __init__(self, context: Context, worker: Worker, close: Callable[[], None], *, url: str) -> None:
+        self._url = url
         self._context = context
         self._worker = worker
         self._close = close
@@ -113,6 +114,15 @@ class Engram:
     async def aopen(cls, url: str | os.PathLike[str] = DEFAULT_URL, **options: Any) -> Engram:
         """`open`, off the event loop."""
         return await off_loop(cls.open, url, **options)
+
+    @property
+    def url(self) -> str:
+        """What `open` was given; opening it again finds the same store."""
+        return self._url
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, by the counter that recalls use (`doctor()["token_counter"]` names it)."""
+        return self.context.counter.count(text)
 
     @property
     def owner(self) -> str:

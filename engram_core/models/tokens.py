@@ -17,6 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from hashlib import sha1, sha256
 from pathlib import Path
 from typing import Any, Final, cast
@@ -189,15 +190,20 @@ def _offline_tiktoken() -> TokenCounter | None:
     if table is None:
         return None
     try:
-        import tiktoken  # noqa: PLC0415 - optional at run time, and 25 ms to import
-
-        ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in table.splitlines())}
-        encoding = tiktoken.Encoding(_ENCODING, pat_str=_PIECES, mergeable_ranks=ranks, special_tokens={})
-        encoding.encode_ordinary("ready")
+        return _TiktokenCounter(_encoding(table))
     except (ImportError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         logger.warning("engram: tiktoken cannot be used (%s: %s); tokens are estimated", type(error).__name__, error)
         return None
-    return _TiktokenCounter(encoding)
+
+
+@lru_cache(maxsize=1)  # building it takes a quarter of a second; every store of a process shares it
+def _encoding(table: bytes) -> Any:
+    import tiktoken  # noqa: PLC0415 - optional at run time, and 25 ms to import
+
+    ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in table.splitlines())}
+    encoding = tiktoken.Encoding(_ENCODING, pat_str=_PIECES, mergeable_ranks=ranks, special_tokens={})
+    encoding.encode_ordinary("ready")
+    return encoding
 
 
 def _table() -> bytes | None:

@@ -86,6 +86,9 @@ def _change(
 ) -> Fact:
     for _ in range(_ATTEMPTS):
         fact = find(context, scope, principal, fact_id)
+        if fact.scope != scope:
+            # Reading reaches up the path; changing what others share must be asked for where it lives.
+            raise ChangeRefused(f"Fact {fact_id} lives in scope {fact.scope}; change it from there, not from {scope}.")
         change, after = propose(fact)
         _judge(context, principal, fact, change, action, now)
         try:
