@@ -1,4 +1,4 @@
-"""The command line: a door for operators. It reads arguments and shows results; everything it does, the facade can do."""
+"""The command line, a door for operators: it reads arguments and shows results; the facade does everything."""
 
 from __future__ import annotations
 

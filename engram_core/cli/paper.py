@@ -50,13 +50,17 @@ class Paper:
     def line(self, text: str = "", style: str = "") -> None:
         """A line of result."""
         if self._out.is_terminal:
-            self._out.print(Text(clean(text), style))
+            self._out.print(Text(clean(text), style), soft_wrap=True)
         else:
             sys.stdout.write(f"{clean(text)}\n")
 
     def remark(self, text: str) -> None:
         """Something beside the result: counts, hints."""
         self._err.print(Text(clean(text), "dim"), soft_wrap=True)
+
+    def error(self, text: str) -> None:
+        """Why a command failed, on one line."""
+        self._err.print(Text(f"engram: {_one_line(text)}", "red"), soft_wrap=True)
 
     def json(self, value: object) -> None:
         """The one JSON document of a `--json` call."""

@@ -1,4 +1,4 @@
-"""Progress: bars on stderr for work that takes a while. They appear on terminals only, unless somebody insists."""
+"""Progress: bars on stderr for work that takes a while. They appear on terminals, unless the caller knows better."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def bar(label: str, *, always: bool = False) -> Iterator[Callable[[int, int], None]]:
+def bar(label: str, *, shown: bool | None = None) -> Iterator[Callable[[int, int], None]]:
     """A bar that is moved by calling with (done, total).
 
     Args:
         label: What is being done.
-        always: Also where stderr is no terminal; its last state is printed there.
+        shown: None shows it on terminals; True also elsewhere, where only its last state is printed; False never.
     """
     console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not (always or console.is_terminal)) as progress:
+    with Progress(*columns, console=console, disable=not (console.is_terminal if shown is None else shown)) as progress:
         task = progress.add_task(label, total=None)
 
         def move(done: int, total: int) -> None:

@@ -124,5 +124,18 @@ def changed(fact: Fact, *, dry_run: bool = False) -> View:
 
 
 def diagnosed(store: str, report: Mapping[str, Any]) -> View:
-    """The doctor's report of a store."""
-    return {"store": store, "healthy": not report["problems"], **report}
+    """The doctor's report of a store, with what to do about its problems."""
+    return {"store": store, "healthy": not report["problems"], **report, "advice": _advice(report)}
+
+
+def _advice(report: Mapping[str, Any]) -> list[str]:
+    advice = []
+    if report["index"].get("problem"):
+        advice.append(
+            "Run `engram reindex`: it builds the index anew from the ledger. Until then recall searches exactly."
+        )
+    if report["pending"]:
+        advice.append("Keep a process open on the store, it embeds them; if they stay, run `engram reindex --embed`.")
+    if report["parked"]:
+        advice.append("Read the failures above and mend their cause; they are a record and stay listed.")
+    return advice

@@ -1,0 +1,181 @@
+"""Command: what all commands share: where the store is, `--json`, one-line errors, exit codes. It knows no command."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from engram_core.cli.paper import Paper
+    from engram_core.engram import Engram
+
+FINE = 0
+PROBLEMS = 1
+ERROR = 2
+BUG = 70
+
+STORE_VARIABLE = "ENGRAM_URL"
+DEBUG_VARIABLE = "ENGRAM_DEBUG"
+_DEFAULT_STORE = "./.engram"
+_LEDGER_FILE = "engram.db"
+
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store", "-s", metavar="URL", help="A directory or database URL; default ENGRAM_URL, else ./.engram."
+    ),
+]
+Index = Annotated[
+    str | None,
+    typer.Option("--index", metavar="PLACE", help="Vector index: a directory, http://host:port of Chroma, or exact."),
+]
+Principal = Annotated[
+    str | None,
+    typer.Option("--principal", metavar="NAME", help="Who acts, such as agent:helpdesk; default the store's owner."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the store is and who acts.
+
+    Attributes:
+        is_chosen: `--store` named it; else it is `ENGRAM_URL` or the default.
+    """
+
+    url: str
+    index: str | None = None
+    principal: str | None = None
+    is_chosen: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The URL without its password."""
+        if "://" not in self.url:
+            return self.url
+        from sqlalchemy import make_url  # noqa: PLC0415 - only database URLs hold passwords
+
+        return make_url(self.url).render_as_string(hide_password=True)
+
+    def open(self, *, create: bool = False) -> Engram:
+        """Open the store.
+
+        Args:
+            create: Make it if there is none. Without this a mistyped directory would become an empty store.
+        """
+        if not create:
+            self.check()
+        from engram_core.engram import Engram  # noqa: PLC0415 - `--help` must not load the store
+
+        return Engram.open(self.url, index=self.index)
+
+    def check(self) -> None:
+        """Raise StoreUnavailable if this is a directory without a store."""
+        from engram_core.domain.errors import StoreUnavailable  # noqa: PLC0415
+
+        if "://" not in self.url and self.url != ":memory:" and not (Path(self.url) / _LEDGER_FILE).is_file():
+            raise StoreUnavailable(
+                f"There is no store at {self.url}. `engram add` creates one; --store or {STORE_VARIABLE} say where."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command found: the view for `--json`, how to draw it for people, and the exit code."""
+
+    view: dict[str, Any]
+    draw: Callable[[Paper], None]
+    code: int = FINE
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The shared options as they stood at one place of the command line."""
+
+    store: str | None = None
+    index: str | None = None
+    principal: str | None = None
+    as_json: bool = False
+
+    def over(self, outer: Given) -> Given:
+        """These options, and where they are silent those given before the command's name."""
+        return Given(
+            self.store if self.store is not None else outer.store,
+            self.index if self.index is not None else outer.index,
+            self.principal if self.principal is not None else outer.principal,
+            self.as_json or outer.as_json,
+        )
+
+    @property
+    def place(self) -> Place:
+        """The store they mean."""
+        url = self.store or os.environ.get(STORE_VARIABLE) or _DEFAULT_STORE
+        return Place(url, self.index, self.principal, bool(self.store))
+
+
+def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Register a function of a Place and its own options as a command that takes the shared options as well.
+
+    The function stays callable as written; what Typer sees is a wrapper whose signature says what both take.
+    """
+
+    def register(function: Callable[..., Result]) -> Callable[..., Result]:
+        def run(ctx: typer.Context, **values: Any) -> None:
+            outer = ctx.obj if isinstance(ctx.obj, Given) else Given()
+            given = Given(*(values.pop(option) for option in _SHARED)).over(outer)
+            raise typer.Exit(carry_out(function, given, values))
+
+        run.__doc__ = function.__doc__
+        run.__signature__ = _signature(function)  # type: ignore[attr-defined]
+        run.__annotations__ = {}
+        app.command(name or function.__name__)(run)
+        return function
+
+    return register
+
+
+_SHARED = {"store": Store, "index": Index, "principal": Principal, "as_json": AsJson}
+
+
+def _signature(function: Callable[..., Result]) -> inspect.Signature:
+    _, *own = inspect.signature(function, eval_str=True).parameters.values()
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter("ctx", kind, annotation=typer.Context)]
+    parameters += [parameter.replace(kind=kind) for parameter in own]
+    for name, annotation in _SHARED.items():
+        default = False if annotation is AsJson else None
+        parameters.append(inspect.Parameter(name, kind, default=default, annotation=annotation))
+    return inspect.Signature(parameters)
+
+
+def carry_out(function: Callable[..., Result], given: Given, values: dict[str, Any]) -> int:
+    """Run, write the result, and return the exit code. Nothing but a broken pipe or an interrupt escapes."""
+    from engram_core.cli.paper import Paper  # noqa: PLC0415 - rich loads with the first result
+    from engram_core.domain.errors import EngramError  # noqa: PLC0415
+
+    paper = Paper()
+    try:
+        result = function(given.place, **values)
+        if given.as_json:
+            paper.json(result.view)
+        else:
+            result.draw(paper)
+    except BrokenPipeError:
+        raise  # whoever read our output has seen enough; Typer ends quietly
+    except EngramError as error:
+        paper.error(str(error))
+        return ERROR
+    except Exception as error:  # noqa: BLE001 - the edge: a bug is told in one line, and where it is on demand
+        if os.environ.get(DEBUG_VARIABLE):
+            traceback.print_exc()
+        paper.error(f"This is a bug in Engram: {type(error).__name__}: {error}. {DEBUG_VARIABLE}=1 shows where.")
+        return BUG
+    return result.code
