@@ -9,6 +9,8 @@ import numpy as np
 
 from engram_core.design import Ask, View
 from engram_core.domain.change import Add, Change, Draft, Ignore
+from engram_core.domain.errors import EmbeddingFailed
+from engram_core.domain.fact import MAX_TEXT_BYTES
 from engram_core.domain.message import Episode, Message
 from engram_core.domain.reason import Reason
 from engram_core.domain.recall import Query, Scored
@@ -48,7 +50,10 @@ class Similarity:
 
     def retrieve(self, query: Query, view: View) -> Sequence[Scored]:
         """Nearest first."""
-        vector = view.embed([query.text])[0]
+        try:
+            vector = view.embed([query.text])[0]
+        except EmbeddingFailed:
+            return []  # there is nothing else to rank by; the view marks the recall as degraded
         found = view.candidates(Ask(vector=vector, breadth=max(64, 4 * query.k)))
         scores = found.content @ vector
         order = np.lexsort((found.said_at, -scores))[: max(64, 4 * query.k)]
@@ -84,4 +89,6 @@ class Recency:
 def _verbatim(message: Message) -> Change:
     if not message.content.strip():
         return Ignore(message, Reason("empty", "The message has no words."))
+    if len(message.content.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
+        return Ignore(message, Reason("text_too_long", "The message is longer than a fact may be."))
     return Add(Draft(message.content, (message,), speaker=message.speaker), _VERBATIM)

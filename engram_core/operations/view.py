@@ -21,7 +21,8 @@ from engram_core.operations.context import Context
 from engram_core.ports import LanguageModel, ScopeState, Snapshot
 
 MAX_RARE_STEMS = 8
-WITH_NEIGHBOURS = 60
+MAX_PAIRED = 4
+WITH_NEIGHBOURS = 40
 """Best hits of each search whose neighbours are read too."""
 MAX_POSTINGS = 2_000
 """Facts the lexical search may touch: the rarest stems are taken until they occur in this many facts together."""
@@ -107,7 +108,10 @@ class ScopedView:
         return _candidates(parts, self._statistics(frequencies))
 
     def _dimension(self) -> int:
-        return self.context.embedder.dimension
+        try:
+            return self.context.embedder.dimension
+        except EmbeddingFailed:
+            return 1  # nothing was ever embedded, so every vector is missing
 
     def _statistics(self, frequencies: Floats) -> Statistics:
         return Statistics(
@@ -135,7 +139,8 @@ class ScopedView:
             found.append([hit.id for hit in nearest.hits])
         if ask.words:
             with self._timed("lexical"):
-                found.append(ledger.matching(state.id, _rarest(known, state.recallable), ask.breadth))
+                rare = _rarest(known, state.recallable)
+                found.append(ledger.matching(state.id, rare.weights, ask.breadth, in_pairs=rare.in_pairs))
         if ask.times:
             found.append(ledger.said_between(state.id, ask.times, ask.breadth))
         if ask.newest:
@@ -160,16 +165,28 @@ class ScopedView:
         )
 
 
-def _rarest(known: Mapping[str, tuple[int, int]], facts: int) -> dict[str, float]:
-    """The rarest stems that together occur in at most MAX_POSTINGS facts (at least one), with their idf."""
-    chosen: dict[str, float] = {}
+@dataclass(frozen=True, slots=True)
+class _Rare:
+    """Which stems to search a large scope for: stem to idf, and whether a fact must hold two of them."""
+
+    weights: dict[str, float]
+    in_pairs: bool
+
+
+def _rarest(known: Mapping[str, tuple[int, int]], facts: int) -> _Rare:
+    """The rarest stems that together occur in at most MAX_POSTINGS facts; failing that, the four rarest in pairs."""
+    rising = sorted(known.items(), key=lambda item: (item[1][1], item[0]))[:MAX_RARE_STEMS]
+    chosen: list[str] = []
     touched = 0
-    for stem, (_, df) in sorted(known.items(), key=lambda item: (item[1][1], item[0]))[:MAX_RARE_STEMS]:
+    for stem, (_, df) in rising:
         touched += df
-        if chosen and touched > MAX_POSTINGS:
+        if touched > MAX_POSTINGS:
             break
-        chosen[stem] = math.log1p((facts - df + 0.5) / (df + 0.5))
-    return chosen
+        chosen.append(stem)
+    in_pairs = not chosen and len(rising) > 1
+    chosen = chosen or [stem for stem, _ in rising[: MAX_PAIRED if in_pairs else 1]]
+    weights = {stem: math.log1p((facts - known[stem][1] + 0.5) / (known[stem][1] + 0.5)) for stem in chosen}
+    return _Rare(weights, in_pairs)
 
 
 def _counts(texts: Sequence[str], stems: Sequence[str]) -> Floats:

@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 BATCH = 300
 """Records per write: within every deployment's quota, and short enough not to hold up a query for long."""
+TIMEOUT_S = 5.0
+"""How long a server may take to answer. One recall waits this long at most; those after it search exactly at once."""
 _HNSW = {
     "space": "cosine",
     "ef_construction": 100,
@@ -39,6 +41,7 @@ class ChromaIndex:
     def __init__(self, client: Any) -> None:
         self._client = client
         self._held: dict[str, Any] = {}
+        self._is_closed = False
         self._lock = threading.Lock()
 
     def create(self, name: str, dimension: int) -> None:
@@ -101,16 +104,23 @@ class ChromaIndex:
         """See `engram_core.ports.VectorIndex`."""
         with self._lock:
             self._held.pop(name, None)
-        if name in self.names():
+        try:
             self._ask(lambda: self._client.delete_collection(name))
+        except IndexUnavailable:
+            # Listing costs time that grows with the number of collections, so only a failure asks whether it was there.
+            if name in self.names():
+                raise
 
     def close(self) -> None:
         """Close the client; a later call fails with IndexUnavailable."""
         with self._lock:
             self._held.clear()
+            self._is_closed = True
         close = getattr(self._client, "close", None)
         if close is not None:
             close()
+        for session in _sessions(self._client):
+            session.close()
 
     def _collection(self, name: str) -> Any:
         with self._lock:
@@ -121,8 +131,9 @@ class ChromaIndex:
                 self._held[name] = held
         return held
 
-    @staticmethod
-    def _ask(call: Callable[[], T]) -> T:
+    def _ask(self, call: Callable[[], T]) -> T:
+        if self._is_closed:
+            raise IndexUnavailable("This index was closed.")
         try:
             return call()
         except Exception as error:  # Chroma raises its own, its Rust core's and httpx's errors, under no common base
@@ -131,7 +142,7 @@ class ChromaIndex:
 
 def embedded(directory: str) -> ChromaIndex:
     """An index in a directory of this machine. The caller must own the directory: two processes lose vectors."""
-    chromadb, settings = _chromadb()
+    chromadb, settings = _opened(_chromadb)
     return ChromaIndex(_opened(lambda: chromadb.PersistentClient(path=directory, settings=settings)))
 
 
@@ -145,18 +156,37 @@ def server(url: str) -> ChromaIndex:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise InvalidInput(f"The index address {url!r} must look like http://127.0.0.1:8000.")
-    chromadb, settings = _chromadb()
+    chromadb, settings = _opened(_chromadb)
     secure = parts.scheme == "https"
     host, port = parts.hostname, parts.port or (443 if secure else 8000)
     # The client logs every request at INFO through httpx, into whatever logging the user has set up.
     logging.getLogger("httpx").setLevel(max(logging.getLogger("httpx").level, logging.WARNING))
-    return ChromaIndex(_opened(lambda: chromadb.HttpClient(host=host, port=port, ssl=secure, settings=settings)))
+    _opened(lambda: _greet(parts.scheme, f"[{host}]" if ":" in host else host, port))
+    client = _opened(lambda: chromadb.HttpClient(host=host, port=port, ssl=secure, settings=settings))
+    for session in _sessions(client):
+        session.timeout = TIMEOUT_S
+    return ChromaIndex(client)
 
 
 def ephemeral() -> ChromaIndex:
     """An index in memory, for tests."""
-    chromadb, settings = _chromadb()
+    chromadb, settings = _opened(_chromadb)
     return ChromaIndex(_opened(lambda: chromadb.EphemeralClient(settings=settings)))
+
+
+def _sessions(client: Any) -> list[Any]:
+    """The HTTP sessions of a server's client, which chromadb neither limits nor closes; none for a local client."""
+    servers: list[Any] = [
+        getattr(holder, "_server", None) for holder in (client, getattr(client, "_admin_client", None))
+    ]
+    return [server._session for server in servers if hasattr(server, "_session")]
+
+
+def _greet(scheme: str, host: str, port: int) -> None:
+    """Find out whether a server answers at all: chromadb's own client would wait for ever."""
+    import httpx  # noqa: PLC0415 - comes with chromadb, and is as slow to load
+
+    httpx.get(f"{scheme}://{host}:{port}/api/v2/heartbeat", timeout=TIMEOUT_S)
 
 
 def _chromadb() -> tuple[Any, Any]:

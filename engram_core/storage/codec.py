@@ -16,7 +16,9 @@ from engram_core.domain.message import Message
 from engram_core.domain.scope import Scope
 from engram_core.ports import Features
 
-MAX_STEM = 60
+MAX_STEM = 200
+"""Characters of a stem that are kept; hashes and most encoded blobs fit, and so does the column."""
+_LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 def dumps(value: object) -> str:
@@ -31,11 +33,12 @@ def epoch(moment: datetime | None) -> float | None:
 
 def moment(seconds: float | None) -> datetime | None:
     """Aware UTC datetime of epoch seconds."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return None if seconds is None else _at(seconds)
 
 
 def _at(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    # A float near the end of year 9999 rounds up into year 10000: "for ever" must stay readable.
+    return _LATEST if seconds >= _LATEST.timestamp() else datetime.fromtimestamp(seconds, UTC)
 
 
 def fact_row(fact: Fact) -> dict[str, Any]:

@@ -7,14 +7,16 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from engram_core.domain.errors import StoreUnavailable
+from engram_core.domain.errors import Conflict, StoreUnavailable
 from engram_core.domain.fact import Fact, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
@@ -36,7 +38,7 @@ from engram_core.ports import (
 )
 from engram_core.storage import schema as t
 from engram_core.storage import writing
-from engram_core.storage.codec import FACT_COLUMNS, dumps, epoch, fact_of, messages_of, moment, short_key
+from engram_core.storage.codec import FACT_COLUMNS, MAX_STEM, dumps, epoch, fact_of, messages_of, moment, short_key
 from engram_core.storage.engines import open_engines
 from engram_core.storage.migrate import migrate
 
@@ -82,8 +84,9 @@ class SqlLedger:
         if paths is None:
             rows = self._read("SELECT * FROM scopes ORDER BY path", ())
             return [_scope_state(row) for row in rows]
-        marks = ",".join("?" * len(paths))
-        rows = self._read(f"SELECT * FROM scopes WHERE path IN ({marks})", tuple(scope.path for scope in paths))
+        if not paths:
+            return []
+        rows = self._read(f"SELECT * FROM scopes WHERE path IN ({_marks(paths)})", tuple(scope.path for scope in paths))
         by_path = {row[1]: row for row in rows}
         return [_scope_state(by_path[scope.path]) for scope in paths if scope.path in by_path]
 
@@ -146,8 +149,11 @@ class SqlLedger:
         return Tail(*rows[0]) if rows else None
 
     def commit(self, batch: Batch) -> int:
-        with self._mapped(), self._engines.writer.begin() as connection:
-            return writing.apply(connection, batch)
+        try:
+            with self._mapped(), self._engines.writer.begin() as connection:
+                return writing.apply(connection, batch)
+        except IntegrityError as error:
+            raise Conflict(f"A fact or episode of this batch has an id that is in use: {error.orig}") from error
 
     # --- what recall reads ---
 
@@ -166,24 +172,36 @@ class SqlLedger:
         query = f"SELECT {columns} FROM facts WHERE scope_id=? AND seq>? ORDER BY seq LIMIT ?"
         return list(map(Indexed._make, self._read(query, (scope_id, after, limit))))
 
-    def matching(self, scope_id: int, weights: Mapping[str, float], limit: int) -> list[str]:
-        # Postings are read stem by stem and added up here: an order of magnitude faster than the database's own rank,
-        # and the same order on every database.
-        query = "SELECT rowid FROM fact_words WHERE fact_words MATCH ?"
-        if not self._is_sqlite:
-            query = "SELECT pk FROM fact_words WHERE terms @@ quote_literal(?)::tsquery"
-        keys, totals = [], []
-        for stem, weight in weights.items():
-            (term,) = writing.terms(scope_id, [stem])
-            rows = self._read(query, (f'"{term}"' if self._is_sqlite else term,))
-            keys.append(np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows)))
-            totals.append(np.full(len(rows), weight))
-        if not keys:
+    def matching(self, scope_id: int, weights: Mapping[str, float], limit: int, *, in_pairs: bool = False) -> list[str]:
+        # Postings are read and added up here: an order of magnitude faster than the database's own rank, and the same
+        # order on every database.
+        terms = {stem: writing.terms(scope_id, [stem])[0] for stem in weights if len(stem) <= MAX_STEM}
+        if in_pairs:
+            holders: dict[str, list[NDArray[np.int64]]] = {stem: [] for stem in terms}
+            for one, other in combinations(terms, 2):
+                both = self._postings(terms[one], terms[other])
+                holders[one].append(both)
+                holders[other].append(both)
+            found = {stem: np.unique(np.concatenate(parts)) for stem, parts in holders.items() if parts}
+        else:
+            found = {stem: self._postings(term) for stem, term in terms.items()}
+        if not found:
             return []
-        found, place = np.unique(np.concatenate(keys), return_inverse=True)
-        score = np.bincount(place, weights=np.concatenate(totals), minlength=len(found))
-        best = found[np.lexsort((found, -score))[:limit]].tolist()
+        keys, place = np.unique(np.concatenate(list(found.values())), return_inverse=True)
+        each = np.concatenate([np.full(len(rows), weights[stem]) for stem, rows in found.items()])
+        score = np.bincount(place, weights=each, minlength=len(keys))
+        best = keys[np.lexsort((keys, -score))[:limit]].tolist()
         return self._ids(best)
+
+    def _postings(self, *terms: str) -> NDArray[np.int64]:
+        """Row keys of the facts that hold all of the full-text terms."""
+        if self._is_sqlite:
+            query = "SELECT rowid FROM fact_words WHERE fact_words MATCH ?"
+            rows = self._read(query, (" AND ".join(f'"{term}"' for term in terms),))
+        else:
+            query = "SELECT pk FROM fact_words WHERE terms @@ ?::tsquery"
+            rows = self._read(query, (" & ".join(f"'{term}'" for term in terms),))
+        return np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
 
     def _ids(self, keys: Sequence[int]) -> list[str]:
         """Fact ids of row keys, in the order given."""
@@ -201,7 +219,7 @@ class SqlLedger:
         for start, end in ranges:
             query = (
                 f"SELECT id FROM facts WHERE scope_id=? AND said_at BETWEEN ? AND ? AND status IN {_LIVE} "
-                "ORDER BY said_at LIMIT ?"
+                "ORDER BY said_at, pk LIMIT ?"
             )
             found += [row[0] for row in self._read(query, (scope_id, start, end, limit))]
         return found
@@ -213,7 +231,11 @@ class SqlLedger:
     def frequencies(self, scope_id: int, stems: Sequence[str]) -> dict[str, tuple[int, int]]:
         if not stems:
             return {}
-        query = f"SELECT stem, body_df, context_df FROM words WHERE scope_id=? AND stem IN ({_marks(stems)})"
+        # A word whose last fact was archived keeps a row of zeros.
+        query = (
+            "SELECT stem, body_df, context_df FROM words WHERE scope_id=? AND (body_df > 0 OR context_df > 0) "
+            f"AND stem IN ({_marks(stems)})"
+        )
         return {row[0]: (row[1], row[2]) for row in self._read(query, (scope_id, *stems))}
 
     def pending(self, limit: int) -> list[Fact]:
@@ -419,8 +441,11 @@ class SqlLedger:
             for item in collections
         ]
         # The watermark may be lost in a power cut: replaying the outbox from an older one changes nothing.
-        with self._observing() as connection:
-            writing.upsert(connection, t.collections, rows, ["generation", "scope_id"])
+        try:
+            with self._observing() as connection:
+                writing.upsert(connection, t.collections, rows, ["generation", "scope_id"])
+        except IntegrityError as error:
+            raise Conflict("Another process replaced this generation of the index.") from error
 
     def drop_collection(self, collection: Collection) -> None:
         with self._mapped(), self._engines.writer.begin() as connection:

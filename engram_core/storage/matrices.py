@@ -19,12 +19,13 @@ from engram_core.storage.snapshots import changes_since
 
 
 class _Matrix:
-    """The live context vectors of one scope. Rows of facts that left are zeroed and reused."""
+    """The live context vectors of one scope. Rows of facts that left are vacant until they are reused."""
 
     def __init__(self, dimension: int) -> None:
         self.seq = 0
         self.ids: list[str | None] = []
         self.values = np.zeros((0, dimension), dtype=np.float32)
+        self._is_vacant = np.zeros(0, dtype=np.bool_)
         self._places: dict[str, int] = {}
         self._free: list[int] = []
         self.lock = threading.Lock()
@@ -37,13 +38,13 @@ class _Matrix:
             place = self._places.pop(row.id, None)
             if place is not None:
                 self.ids[place] = None
-                self.values[place] = 0.0
+                self._is_vacant[place] = True
                 self._free.append(place)
         self._grow(len(live))
         for row, vector in zip(live, vectors([row.context for row in live], self.values.shape[1]), strict=True):
             place = self._free.pop()
             self.ids[place], self._places[row.id] = row.id, place
-            self.values[place] = vector
+            self.values[place], self._is_vacant[place] = vector, False
         self.seq = max([state.seq, *(row.seq for row in rows)])
 
     def _grow(self, needed: int) -> None:
@@ -54,6 +55,7 @@ class _Matrix:
         # Growing by a quarter keeps repeated small catch-ups from copying the whole matrix each time.
         more = max(missing, size // 4)
         self.values = np.concatenate([self.values, np.zeros((more, self.values.shape[1]), dtype=np.float32)])
+        self._is_vacant = np.concatenate([self._is_vacant, np.ones(more, dtype=np.bool_)])
         self.ids += [None] * more
         self._free += range(size + more - 1, size - 1, -1)
 
@@ -61,10 +63,12 @@ class _Matrix:
         if not self.ids:
             return []
         scores = self.values @ vector
-        n = min(n, len(scores))
-        best = np.argpartition(-scores, n - 1)[:n]
+        scores[self._is_vacant] = -np.inf
+        last = max(len(scores) - n, 0)
+        # With everything level with the last one: equal scores are cut by id, not by chance.
+        best = np.flatnonzero(scores >= np.partition(scores, last)[last])
         hits = [Hit(id_, float(scores[place])) for place in best if (id_ := self.ids[place]) is not None]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+        return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:n]
 
 
 class Matrices:
@@ -86,7 +90,9 @@ class Matrices:
     def nearest(self, state: ScopeState, vector: NDArray[np.float32], n: int) -> list[Hit]:
         """The `n` nearest live facts of a scope at `state.seq` or later, best first; exact."""
         with self._lock:
-            matrix = self._held.setdefault(state.id, _Matrix(self._dimension()))
+            matrix = self._held.get(state.id)
+            if matrix is None or matrix.values.shape[1] != len(vector):
+                matrix = self._held[state.id] = _Matrix(self._dimension())
             self._held.move_to_end(state.id)
         with matrix.lock:
             if matrix.seq < state.seq:

@@ -5,6 +5,7 @@ A library's file lock would do but for fork: a child must let go of the inherite
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 _LOCK = "owner.lock"
 _MARKER = "dirty"
+_SEAL = "seal"
 
 
 class Owner:
@@ -68,6 +70,18 @@ class Owner:
         """Whether the last owner stopped without closing."""
         return (self._directory / _MARKER).exists()
 
+    @property
+    def seal(self) -> str | None:
+        """What `seal_of` said when the index was last closed; None if nobody closed it yet."""
+        try:
+            return (self._directory / _SEAL).read_text()
+        except OSError:
+            return None
+
+    @seal.setter
+    def seal(self, value: str) -> None:
+        (self._directory / _SEAL).write_text(value)
+
     def mark_dirty(self) -> None:
         """Set the marker, on disk before this returns."""
         path = self._directory / _MARKER
@@ -85,6 +99,13 @@ class Owner:
     def mark_clean(self) -> None:
         """Remove the marker."""
         (self._directory / _MARKER).unlink(missing_ok=True)
+
+
+def seal_of(directory: Path) -> str:
+    """A digest of the files below a directory by name, size and time: equal if nobody touched them in between."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    found = [(str(path.relative_to(directory)), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 def _locked(descriptor: int) -> bool:

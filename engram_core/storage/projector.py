@@ -26,8 +26,9 @@ from engram_core.domain.fact import Status
 from engram_core.measure.columns import vectors
 from engram_core.ports import Collection, Generation, Hit, Indexed, Ledger, Point, ScopeState, VectorIndex
 from engram_core.storage import chroma
-from engram_core.storage.owner import Owner
+from engram_core.storage.owner import Owner, seal_of
 from engram_core.storage.probe import Check, is_healthy
+from engram_core.storage.snapshots import changes_since
 
 logger = logging.getLogger("engram")
 
@@ -75,6 +76,8 @@ class Projector:
         self._index: VectorIndex | None = None
         self._generation: Generation | None = None
         self._collections: dict[int, Collection] = {}
+        self._suspect: VectorIndex | None = None
+        self._looked = 0.0
         self._problem: str | None = None
         self._is_rebuilding = False
         self._work = threading.RLock()
@@ -87,8 +90,11 @@ class Projector:
 
     def search(self, state: ScopeState, vector: NDArray[np.float32], n: int) -> list[Hit] | None:
         """The nearest live facts at `state.seq`, or None when the index cannot tell and exact search must."""
+        if self._pid != os.getpid():
+            return None
         index, collection = self._index, self._collection(state.id)
-        if index is None or collection is None or self._pid != os.getpid():
+        if index is None or index is self._suspect or collection is None:
+            self._look_again()
             return None
         late: list[Indexed] = []
         if collection.watermark < state.seq:
@@ -97,10 +103,19 @@ class Projector:
                 return None
         try:
             hits = index.search(collection.name, vector, n)
+            changed = {row.id for row in late}
+            if len(hits) == n and not changed.isdisjoint(hit.id for hit in hits):
+                # What has changed since takes up places; the facts behind it are wanted instead.
+                hits = index.search(collection.name, vector, n + len(changed))
         except IndexUnavailable as error:
             self._distrust(index, str(error))
             return None
         return _with_late(hits, late, vector, n) if late else hits
+
+    def _look_again(self) -> None:
+        """A recall had to do without the index: the owner may have died meanwhile, or the index may be back."""
+        if time.monotonic() - self._looked > _RETRY_S:
+            self.wake()
 
     def _collection(self, scope_id: int) -> Collection | None:
         if not self._is_server:
@@ -133,7 +148,7 @@ class Projector:
         try:
             with self._work:
                 self._step(deadline)
-        except EngramError as error:
+        except (EngramError, OSError) as error:
             self._problem = str(error)
             return False
         return not self._lagging() if self._is_owner() else True
@@ -141,9 +156,12 @@ class Projector:
     def rebuild(self, progress: Progress | None = None) -> int:
         """Build a new generation and swap it in; return how many vectors it holds. Raises IndexUnavailable."""
         with self._work:
-            if not self._take_ownership():
-                raise IndexUnavailable(self._elsewhere())
-            return self._rebuild(progress)
+            try:
+                if not self._take_ownership():
+                    raise IndexUnavailable(self._elsewhere())
+                return self._rebuild(progress)
+            except OSError as error:
+                raise IndexUnavailable(f"The index at {self._place} cannot be built: {error}") from error
 
     def health(self) -> Mapping[str, Any]:
         """What `engram doctor` shows."""
@@ -184,7 +202,9 @@ class Projector:
             self._ledger.save_collections(clean)
         if self._owner is not None:
             assert self._index is not None
+            assert self._generation is not None
             self._index.close()
+            self._owner.seal = seal_of(Path(self._place, self._generation.place))
             self._owner.mark_clean()
 
     # --- the loop ---
@@ -197,20 +217,28 @@ class Projector:
                 with self._work:
                     self._step(float("inf"))
                 self._problem = None if self._is_owner() or not self._lagging() else self._problem
-            except EngramError as error:
-                self._problem = str(error)
-                logger.warning("engram: the vector index has to wait: %s", error)
+                wait = self._until_next()
+            except Exception as error:  # noqa: BLE001 - the thread must outlive any trouble; `health` shows it
+                if not threading.main_thread().is_alive():
+                    return  # the interpreter is going down, and nothing can be opened any more
+                self._problem = str(error) or type(error).__name__
+                is_expected = isinstance(error, EngramError | OSError)
+                logger.warning("engram: the vector index has to wait: %s", error, exc_info=not is_expected)
                 wait = _RETRY_S
-            if not self._is_owner() and self._has_work():
-                wait = _RETRY_S  # the owner may die: try to take over now and then
-            elif self._is_server and self._is_owner():
-                wait = _LEASE_S / 3
             self._wake.wait(timeout=wait)
             # Let single adds gather: recall searches what is not projected yet exactly, so nobody waits for this.
             self._stopped.wait(GATHER_S)
 
+    def _until_next(self) -> float | None:
+        """Seconds after which to look again without being woken; None for never."""
+        if not self._is_owner() and self._has_work():
+            return _RETRY_S  # the owner may die: try to take over now and then
+        return _LEASE_S / 3 if self._is_server and self._is_owner() else None
+
     def _step(self, deadline: float) -> None:
         """Open what is there, project what is due."""
+        self._looked = time.monotonic()
+        self._drop_suspect()
         if not self._has_work() and self._live_generation() is None:
             return
         if not self._take_ownership():
@@ -219,11 +247,16 @@ class Projector:
             return
         if self._index is None:
             self._open()
-        self._shed()
-        for state in self._lagging():
-            if self._stopped.is_set() or time.monotonic() > deadline:
-                return
-            self._drain(state, deadline)
+        try:
+            self._shed()
+            for state in self._lagging():
+                if self._stopped.is_set() or time.monotonic() > deadline:
+                    return
+                self._drain(state, deadline)
+        except IndexUnavailable:
+            # What cannot be written to cannot be trusted: the next step opens it again, and looks at it first.
+            self._drop_index()
+            raise
 
     def _has_work(self) -> bool:
         return any(state.live > self._exact_limit for state in self._ledger.scopes())
@@ -285,8 +318,14 @@ class Projector:
         if live is None:
             self._rebuild(None)
             return
+        was_clean = self._owner is not None and not self._owner.is_dirty
         self._mark_dirty()
-        self._index = self._client(live)
+        try:
+            self._index = self._client(live)
+        except IndexUnavailable:
+            if was_clean and self._owner is not None and not threading.main_thread().is_alive():
+                self._owner.mark_clean()  # the interpreter is going down: nothing was opened, nothing was left open
+            raise
         self._generation = live
         self._collections = {item.scope_id: item for item in self._ledger.collections(live.id)}
         self._remove_strays(live)
@@ -309,23 +348,24 @@ class Projector:
             index = self._client(generation)
             names = set(index.names())
             return all(item.name in names for item in self._ledger.collections(generation.id))
-        if not self._owner.is_dirty:
+        directory = Path(self._place, generation.place)
+        is_untouched = self._owner.seal == seal_of(directory)
+        if not self._owner.is_dirty and is_untouched:
             return True
         logger.info("engram: the index was not closed cleanly; probing it in another process")
-        return is_healthy(str(Path(self._place, generation.place)), self._checks(generation))
+        return is_healthy(str(directory), self._checks(generation, everything=not self._owner.is_dirty))
 
-    def _checks(self, generation: Generation) -> list[Check]:
+    def _checks(self, generation: Generation, *, everything: bool) -> list[Check]:
+        """What must hold of each collection written to since the last clean close, or of everyone."""
         checks = []
         for item in self._ledger.collections(generation.id):
-            rows = self._ledger.changes(item.scope_id, 0, 1_000_000, vectors=False) if item.dirty else []
+            if not item.dirty and not everything:
+                continue
+            rows = changes_since(self._ledger, item.scope_id, 0, vectors=False)
             settled = [row for row in rows if _is_live(row) and row.seq <= item.watermark]
-            picked = random.sample(settled, min(_SAMPLES, len(settled)))
-            samples = tuple(
-                (row.id, tuple(float(value) for value in np.frombuffer(row.context, dtype="<f2")))
-                for row in picked
-                if row.context is not None
-            )
-            checks.append(Check(item.name, len(settled), samples))
+            values = vectors([row.context for row in settled], self._dimension())
+            samples = random.sample(range(len(settled)), min(_SAMPLES, len(settled)))
+            checks.append(Check.of(item.name, [row.id for row in settled], values, samples))
         return checks
 
     def _client(self, generation: Generation) -> VectorIndex:
@@ -349,13 +389,19 @@ class Projector:
     def _distrust(self, index: VectorIndex, problem: str) -> None:
         """The index failed while answering: stop asking it; the loop opens, probes and if need be rebuilds it."""
         logger.warning("engram: recall goes on with exact search: %s", problem)
-        with self._work:
-            self._problem = problem
-            if self._index is index:
-                if not self._is_server and self._generation is not None:
-                    self._ledger.save_generation(replace(self._generation, state="bad"))
-                self._drop_index()
+        self._problem = problem
+        # A recall must not wait for whoever is projecting now: the loop drops it.
+        if self._index is index:
+            self._suspect = index
         self.wake()
+
+    def _drop_suspect(self) -> None:
+        suspect, generation = self._suspect, self._generation
+        if suspect is not None and suspect is self._index:
+            if not self._is_server and generation is not None:
+                self._ledger.save_generation(replace(generation, state="bad"))
+            self._drop_index()
+        self._suspect = None
 
     # --- projecting ---
 
@@ -385,7 +431,7 @@ class Projector:
                 self._collections[state.id] = collection
             if is_caught_up:
                 break
-        self._renew()
+            self._renew()
 
     def _renew(self) -> None:
         if self._is_server and not self._take_ownership():

@@ -41,7 +41,9 @@ class Rows:
         found = [row for id_ in ids if (row := held.rows.get(id_)) is not None]
         if len(found) == len(ids):
             return found
-        missing = [id_ for id_ in ids if id_ not in held.rows]
+        # By what was found, not by what is held now: other threads add to it meanwhile.
+        known = {row.id for row in found}
+        missing = [id_ for id_ in ids if id_ not in known]
         read = self._ledger.indexed(missing)
         with self._lock:
             # A row newer than the scope's number is right now and is dropped with the next catch-up.
@@ -58,8 +60,10 @@ class Rows:
         changed = [] if held is None else self._ledger.changes(state.id, held.seq, _MAX_CHANGES, vectors=False)
         fresh = _Scope(state.seq)
         if held is not None and len(changed) < _MAX_CHANGES:
-            gone = {row.id for row in changed}
-            fresh.rows = {id_: row for id_, row in held.rows.items() if id_ not in gone}
+            with self._lock:
+                fresh.rows = held.rows.copy()
+            for row in changed:
+                fresh.rows.pop(row.id, None)
         with self._lock:
             self._scopes[state.id] = fresh
             self._scopes.move_to_end(state.id)

@@ -41,6 +41,11 @@ class ScopeSnapshot:
         return _spread(self._bodies, stems, size), _spread(self._contexts, stems, size)
 
     @property
+    def dimension(self) -> int:
+        """Of the vectors."""
+        return int(self.columns.content.shape[1])
+
+    @property
     def size(self) -> int:
         """Approximate bytes held."""
         return self.columns.content.nbytes * 2 + len(self.columns) * _ROW_OVERHEAD_BYTES
@@ -100,10 +105,10 @@ class Snapshots:
                 self._held.pop(state.id, None)
             return None
         held = self._held.get(state.id)
-        if held is None or held.seq < state.seq:
+        if held is None or not self._is_current(held, state):
             with self._scope_lock(state.id):
                 held = self._held.get(state.id)
-                if held is None or held.seq < state.seq:
+                if held is None or not self._is_current(held, state):
                     held = self._caught_up(held, state)
         with self._lock:
             self._held[state.id] = held
@@ -111,12 +116,16 @@ class Snapshots:
             self._shrink()
         return held
 
+    def _is_current(self, held: ScopeSnapshot, state: ScopeState) -> bool:
+        # The dimension is only known once the embedder has answered for the first time.
+        return held.seq >= state.seq and held.dimension == self._dimension()
+
     def _scope_lock(self, scope_id: int) -> threading.Lock:
         with self._lock:
             return self._locks.setdefault(scope_id, threading.Lock())
 
     def _caught_up(self, held: ScopeSnapshot | None, state: ScopeState) -> ScopeSnapshot:
-        if held is not None:
+        if held is not None and held.dimension == self._dimension():
             changed = changes_since(self._ledger, state.id, held.seq)
             later = held.advanced(max([held.seq, state.seq, *(row.seq for row in changed)]), changed)
             if later is not None:
@@ -147,8 +156,11 @@ def changes_since(ledger: Ledger, scope_id: int, after: int, *, vectors: bool = 
         page = ledger.changes(scope_id, after, _PAGE, vectors=vectors)
         rows += page
         if len(page) < _PAGE:
-            return rows
+            break
         after = page[-1].seq
+    # A fact that changed between two pages came twice: the later row is the one that holds.
+    latest = {row.id: row for row in rows}
+    return rows if len(latest) == len(rows) else [row for row in rows if latest[row.id] is row]
 
 
 def _postings(texts: Iterable[str]) -> dict[str, Posting]:

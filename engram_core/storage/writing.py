@@ -283,8 +283,12 @@ def _save_full_text(connection: Connection, change: _Change) -> None:
 
 
 def terms(scope: int, stems: Iterable[str]) -> list[str]:
-    """Full-text terms of stems in one scope; stems outside ASCII in hex, which every tokenizer keeps whole."""
-    return [f"s{scope}w{stem if stem.isascii() else 'x' + stem.encode().hex()}" for stem in stems]
+    """Full-text terms of stems in one scope; what is not plain ASCII in hex, which every tokenizer keeps whole."""
+    return [f"s{scope}{_spelled(stem)}" for stem in stems]
+
+
+def _spelled(stem: str) -> str:
+    return f"w{stem}" if stem.isascii() and stem.isalnum() else f"x{stem.encode('utf-8', 'surrogatepass').hex()}"
 
 
 def save_decisions(connection: Connection, scope: int, decisions: Sequence[Decision], seq: int) -> None:

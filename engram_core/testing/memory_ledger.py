@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeVar
 
 from engram_core.domain.errors import Conflict
 from engram_core.domain.fact import Fact, Status
@@ -32,6 +33,8 @@ from engram_core.ports import (
     UsageRow,
     Write,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -163,6 +166,8 @@ class MemoryLedger:
     def _check(self, batch: Batch) -> None:
         for write in batch.writes:
             kept = self._state.facts.get(write.fact.id)
+            if write.replaces is None and kept is not None:
+                raise Conflict(f"The id {write.fact.id} is in use.")
             if write.replaces is not None and (
                 kept is None or kept.fact.version != write.replaces or kept.fact.scope != batch.scope
             ):
@@ -196,7 +201,8 @@ class MemoryLedger:
         seq = self._state.seq
         kept = self._state.facts.get(write.fact.id)
         born = kept.born if kept else seq
-        self._state.facts[write.fact.id] = _Kept(write.fact, write.features, seq, born)
+        fact = replace(write.fact, metadata=_copied(write.fact.metadata)) if write.fact.metadata else write.fact
+        self._state.facts[write.fact.id] = _Kept(fact, write.features, seq, born)
 
     def _move(self, move: ContextWrite) -> None:
         self._state.seq += 1
@@ -252,12 +258,12 @@ class MemoryLedger:
             rows = [self._indexed(item) for item in changed[:limit]]
         return rows if vectors else [row._replace(content=None, body_stems="", context_stems="") for row in rows]
 
-    def matching(self, scope_id: int, weights: Mapping[str, float], limit: int) -> list[str]:
+    def matching(self, scope_id: int, weights: Mapping[str, float], limit: int, *, in_pairs: bool = False) -> list[str]:
         found = []
         with self._lock:
             for item in self._recallable(scope_id):
                 held = [weight for stem, weight in weights.items() if stem in item.features.context_stems]
-                if held:
+                if len(held) > in_pairs:
                     found.append((-sum(held), item.born, item.fact.id))
         return [id_ for _, _, id_ in sorted(found)[:limit]]
 
@@ -406,6 +412,8 @@ class MemoryLedger:
 
     def save_collections(self, collections: Sequence[Collection]) -> None:
         with self._lock:
+            if any(item.generation not in self._generations for item in collections):
+                raise Conflict("Another process replaced this generation of the index.")
             for item in collections:
                 self._collections[item.generation, item.scope_id] = item
 
@@ -425,8 +433,9 @@ class MemoryLedger:
 
 def _plain(row: RecallRow) -> RecallRow:
     """The row as JSON would give it back, so that a caller's later changes do not reach the record."""
+    return replace(row, facts=_copied(list(row.facts)), dropped=_copied(list(row.dropped)), stages=dict(row.stages))
 
-    def copied(items: Iterable[Mapping[str, object]]) -> list[Mapping[str, object]]:
-        return list(json.loads(json.dumps(list(items))))
 
-    return replace(row, facts=copied(row.facts), dropped=copied(row.dropped), stages=dict(row.stages))
+def _copied(value: T) -> T:
+    copy: T = json.loads(json.dumps(value))
+    return copy

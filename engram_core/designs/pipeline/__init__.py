@@ -14,7 +14,7 @@ from engram_core.domain.message import Episode
 from engram_core.domain.recall import Query, Scored
 from engram_core.measure import dates, words
 
-SPEAK_OF_MORE = 64
+SPEAK_OF_MORE = 32
 """Candidates a recall names at most, shown and dropped together (more when more are asked for)."""
 
 
@@ -28,7 +28,7 @@ class Pipeline:
     """
 
     weights: rank.Weights = field(default_factory=rank.Weights)
-    breadth: int = 200
+    breadth: int = 120
     name: str = "pipeline"
 
     def update(self, episode: Episode, view: View) -> Sequence[Change]:
@@ -36,7 +36,7 @@ class Pipeline:
         return statements_of(episode, view)
 
     def retrieve(self, query: Query, view: View) -> Sequence[Scored]:
-        """Rank by the terms of `rank.score`; the best `max(64, 4 k)` candidates come back."""
+        """Rank by the terms of `rank.score`; the best `max(32, 4 k)` candidates come back."""
         names = view.speakers()
         stripped = words.without_names(query.text, names)
         asked = words.stems(stripped)
