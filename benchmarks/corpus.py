@@ -10,7 +10,9 @@ from engram_core import Message
 _PEOPLE = (
     "Ana Bruno Carla Dario Elena Farid Greta Hugo Ines Jonas Kira Luca Mara Nils Olga Pablo Rosa Sven Tara Vito".split()
 )
-_VERBS = "started finished cancelled planned reviewed broke repaired bought sold borrowed painted cooked visited joined".split()
+_VERBS = (
+    "started finished cancelled planned reviewed broke repaired bought sold borrowed painted cooked visited joined"
+).split()
 _THINGS = (
     "garden kitchen guitar bicycle report invoice database server course novel marathon recipe camera ticket contract "
     "laptop workshop balcony piano sofa tent boat drone printer archive budget survey poster fence oven ladder"
@@ -20,7 +22,8 @@ _PLACES = (
     "Nantes Seville Bilbao Hamburg Leipzig Bremen Graz Zagreb Split Riga Vilnius Tartu Cork"
 ).split()
 _WHY = (
-    "because the deadline moved", "after a long talk with my sister", "since the old one failed", "for the summer party",
+    "because the deadline moved", "after a long talk with my sister", "since the old one failed",
+    "for the summer party",
     "to save some money", "while the children were away", "before the audit", "as a surprise", "with two colleagues",
     "although it rained all week", "instead of flying", "on the advice of a doctor",
 )  # fmt: skip
@@ -47,7 +50,6 @@ def statements(count: int, seed: int = 7) -> list[Message]:
 def questions(count: int, seed: int = 11) -> list[str]:
     """`count` questions about such statements."""
     rng = random.Random(seed)
-    return [
-        f"Where did {rng.choice(_PEOPLE)} put the {rng.choice(_ADJECTIVES)} {rng.choice(_THINGS)} from {rng.choice(_PLACES)}?"
-        for _ in range(count)
-    ]
+    parts = (_PEOPLE, _ADJECTIVES, _THINGS, _PLACES)
+    chosen = [[rng.choice(words) for words in parts] for _ in range(count)]
+    return [f"Where did {who} put the {how} {what} from {where}?" for who, how, what, where in chosen]

@@ -65,13 +65,14 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Add", "AddResult", "Archive", "Ask", "Binding", "Candidates", "Change", "ChangeRefused", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design",
-    "Draft", "Dropped", "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode",
-    "Fact", "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy",
-    "InvalidScope", "LanguageModel", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed",
-    "Origin", "Outcome", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Restore", "Reweigh",
-    "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot", "Statistics", "Status", "StoreClosed",
-    "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage", "View", "default_engram",
+    "Add", "AddResult", "Archive", "Ask", "Binding", "Candidates", "Change", "ChangeRefused", "DEFAULT_MAX_OPEN",
+    "DEFAULT_TIMEOUT_S", "Decision", "Design", "Draft", "Dropped", "Edit", "Embedder", "EmbedderMismatch",
+    "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact", "FactExplanation", "FactNotFound", "Ignore",
+    "IndexUnavailable", "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel", "Memory", "MemoryPolicy",
+    "Merge", "Message", "MissingExtra", "ModelFailed", "Origin", "Outcome", "PrincipalSource", "Query", "Reason",
+    "Recall", "RecallExplanation", "RecallNotFound", "Restore", "Reweigh", "SchemaTooNew", "Scope", "ScopeSource",
+    "Scored", "ScoredFact", "Slot", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede",
+    "TokenCounter", "Turn", "Turns", "Usage", "View", "default_engram",
 ]  # fmt: skip
 
 

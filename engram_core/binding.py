@@ -93,7 +93,11 @@ class Binding:
             return None
         with self._guard("recall", context):
             return self.memory(context).recall(
-                _shortened(query), k=k or self.k, max_tokens=max_tokens or self.max_tokens, min_score=min_score, session=session
+                _shortened(query),
+                k=k or self.k,
+                max_tokens=max_tokens or self.max_tokens,
+                min_score=min_score,
+                session=session,
             )
         return None
 
@@ -172,5 +176,5 @@ class Binding:
 
 
 def _shortened(query: str) -> str:
-    """A pasted document's beginning and end: the question stands at one of them, and all of it is too much to search."""
+    """A pasted document's beginning and end: the question stands at one of them; all of it is too much to search."""
     return query if len(query) <= MAX_QUERY else f"{query[: MAX_QUERY // 2]}\n{query[-MAX_QUERY // 2 :]}"

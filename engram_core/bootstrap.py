@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from engram_core.design import Design
-from engram_core.domain.errors import InvalidInput, StoreUnavailable
+from engram_core.domain.errors import EmbeddingFailed, InvalidInput, StoreUnavailable
 from engram_core.engram import DEFAULT_URL, Engram
 from engram_core.operations.background import Worker
 from engram_core.operations.context import Context
-from engram_core.ports import Clock, Ledger, NewId
+from engram_core.ports import Clock, Ledger, NewId, StoreEmbedder
 
 MEMORY_URL = ":memory:"
 EMBEDDER = "embedder"
@@ -62,7 +62,7 @@ def open_store(
         finder = LedgerFinder(
             ledger,
             place=place,
-            dimension=lambda: sealed.dimension,
+            dimension=lambda: _dimension(sealed),
             fingerprint=lambda: ledger.setting(EMBEDDER) or sealed.name,
             exact_limit=exact_limit,
         )
@@ -145,6 +145,14 @@ def _close_shared() -> None:
 
 
 atexit.register(_close_shared)
+
+
+def _dimension(embedder: StoreEmbedder) -> int:
+    """The vectors' length; 1 while a new store's embedder has never answered, when there are no vectors either."""
+    try:
+        return embedder.dimension
+    except EmbeddingFailed:
+        return 1
 
 
 def _ledger(url: str, index: str | None) -> tuple[Ledger, str | None]:

@@ -421,16 +421,16 @@ class Memory:
         Args:
             id: The fact.
             reason: Why, for its history.
-            dry_run: Return the fact as it is and change nothing.
+            dry_run: Return the fact as it is and change nothing; raises what the real call would raise.
             now: The time of the call, for replays.
 
         Raises:
             FactNotFound: No such fact is visible.
             ChangeRefused: It is archived already.
         """
-        if dry_run:
-            return self.get(id)
-        return edit.forget(self.engram.context, self.scope, self.principal, id, reason=reason, now=self._now(now))
+        return edit.forget(
+            self.engram.context, self.scope, self.principal, id, reason=reason, dry_run=dry_run, now=self._now(now)
+        )
 
     def restore(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Fact:  # noqa: A002
         """Bring an archived fact back into recall. Raises FactNotFound, ChangeRefused."""

@@ -74,6 +74,6 @@ class EngramChatMessageHistory(BaseChatMessageHistory):
         await asyncio.to_thread(self.add_messages, messages)
 
     def clear(self) -> None:
-        """Empty the session. What was remembered of it stays; remove facts with `Memory.forget` or `Memory.erase`."""
+        """Empty the session. What was remembered of it stays; remove facts with `Memory.forget`."""
         with self._lock:
             self._messages.clear()

@@ -55,6 +55,7 @@ class Limits:
         min_score: Facts scoring less are dropped; None for no limit.
         now: For validity.
         kinds: Only these kinds; empty for all.
+        query: A fact that says just this is dropped: the question is no answer to itself.
         is_dated: Show every fact's day; otherwise only where the words need it ("yesterday").
     """
 
@@ -64,6 +65,7 @@ class Limits:
     now: datetime
     kinds: frozenset[str] = frozenset()
     is_dated: bool = True
+    query: str = ""
 
 
 def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker: str, count: Count) -> Packed:
@@ -110,6 +112,10 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
     return _trimmed(lines, dropped, ranked, limits, marker, count)
 
 
+def _bare(text: str) -> str:
+    return " ".join(text.lower().split()).strip(" .!?")
+
+
 def _does_not_fit(needed: int, left: int) -> Reason:
     line = f"It needs {needed} tokens and {max(left, 0)} are left in the budget."
     return Reason("token_budget", line, {"needed": needed, "left": max(left, 0)})
@@ -136,6 +142,8 @@ def _trimmed(
 
 def _ruled_out(item: Ranked, limits: Limits, policy: MemoryPolicy) -> Reason | None:
     fact = item.fact
+    if limits.query and _bare(fact.text) == _bare(limits.query):
+        return Reason("the_question", "It is the question itself, said before.")
     if limits.kinds and fact.kind not in limits.kinds:
         return Reason("kind", f"Its kind is {fact.kind}; asked for: {', '.join(sorted(limits.kinds))}.")
     if fact.trust < policy.trust_floor:

@@ -11,17 +11,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-MONTHS: Final = (
-    "january february march april may june july august september october november december".split()
-)
+MONTHS: Final = "january february march april may june july august september october november december".split()
 _MONTH_NUMBER: Final = {name: number for number, name in enumerate(MONTHS, 1)}
 _WHEN = re.compile(
     r"\bwhen\b|\bhow long\b|\bwhat (?:date|day|month|year)\b|\bwhich (?:day|month|year)\b", re.IGNORECASE
 )
 _WEEKDAYS: Final = "monday tuesday wednesday thursday friday saturday sunday".split()
 _TIME_WORDS: Final = frozenset(
-    [*"yesterday today tonight tomorrow last next ago week weekend month year since recently just".split(), *_WEEKDAYS]
-    + MONTHS
+    [
+        *"yesterday today tonight tomorrow last next ago week weekend month year since recently just".split(),
+        *_WEEKDAYS,
+        *MONTHS,
+    ]
 )
 _TIME_TOKEN = re.compile(r"\b(?:20\d\d|\d{1,2}(?:st|nd|rd|th)|[a-z]+)\b")
 RELATIVE_TIME = re.compile(

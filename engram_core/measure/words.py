@@ -20,8 +20,8 @@ _STOP_WORDS = frozenset(
     "a an the and but or nor if than as because while until of at by for with about between into through during before "
     "below above after to from up down in out on off over under again further then once "
     # pronouns
-    "i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers herself it "
-    "its itself they them their theirs themselves "
+    "i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers herself "
+    "it its itself they them their theirs themselves "
     # question and pointing words
     "what when where which who whom why how this that these those here there "
     # be, have, do, modals

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 from engram_core.operations.context import Context
 
 _PARKED_SHOWN = 20
+_RECENT = timedelta(days=7)
+"""How long a failure counts as a problem; after that it stays on record."""
 
 
 def doctor(context: Context) -> dict[str, Any]:
@@ -27,7 +30,7 @@ def doctor(context: Context) -> dict[str, Any]:
         "token_counter": context.counter.name,
         "model": context.model.name if context.model is not None else None,
         "extractions_due": len(ledger.episodes_due(1_000)),
-        "parked": dict(Counter(item.kind for item in parked)),
+        "parked": dict(Counter(item.kind for item in parked if item.at >= context.clock() - _RECENT)),
         "failures": [
             {
                 "kind": item.kind,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from engram_core.floor import access, legality
 from engram_core.floor.screen import screen
 from engram_core.operations.commit import Plan, features_again
 from engram_core.operations.context import Context
+from engram_core.ports import Features, Indexed
 
 _ATTEMPTS = 8
 
@@ -43,7 +44,7 @@ def update(
         line = f"{principal} changed {', '.join(sorted(wanted)) or 'nothing'}."
         return Edit(after, Reason("edited", line)), after
 
-    return _change(context, scope, principal, fact_id, change, "update", now)
+    return _Desk(context, scope, principal, now).change(fact_id, change, "update")
 
 
 def _screened(text: str) -> str:
@@ -53,7 +54,16 @@ def _screened(text: str) -> str:
     return item.message.content.strip()
 
 
-def forget(context: Context, scope: Scope, principal: str, fact_id: str, *, reason: str | None, now: datetime) -> Fact:
+def forget(
+    context: Context,
+    scope: Scope,
+    principal: str,
+    fact_id: str,
+    *,
+    reason: str | None,
+    now: datetime,
+    dry_run: bool = False,
+) -> Fact:
     """Archive a fact; see `Memory.forget`."""
     why = Reason("forgotten", reason or f"{principal} asked to forget it.")
 
@@ -61,7 +71,8 @@ def forget(context: Context, scope: Scope, principal: str, fact_id: str, *, reas
         after = replace(fact, status=Status.ARCHIVED, archived_at=now, archived_reason=str(why))
         return Archive(fact.id, why), after
 
-    return _change(context, scope, principal, fact_id, change, "archive", now)
+    desk = _Desk(context, scope, principal, now)
+    return desk.look(fact_id, change) if dry_run else desk.change(fact_id, change, "archive")
 
 
 def restore(context: Context, scope: Scope, principal: str, fact_id: str, *, reason: str | None, now: datetime) -> Fact:
@@ -72,57 +83,77 @@ def restore(context: Context, scope: Scope, principal: str, fact_id: str, *, rea
         after = replace(fact, status=Status.LIVE, archived_at=None, archived_reason=None)
         return Restore(fact.id, why), after
 
-    return _change(context, scope, principal, fact_id, change, "restore", now)
+    return _Desk(context, scope, principal, now).change(fact_id, change, "restore")
 
 
-def _change(
-    context: Context,
-    scope: Scope,
-    principal: str,
-    fact_id: str,
-    propose: Callable[[Fact], tuple[Change, Fact]],
-    action: str,
-    now: datetime,
-) -> Fact:
-    for _ in range(_ATTEMPTS):
-        fact = find(context, scope, principal, fact_id)
-        if fact.scope != scope:
+_Propose = Callable[[Fact], tuple[Change, Fact]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """Where one principal changes facts of one scope: find, judge, commit, and again if somebody was faster."""
+
+    context: Context
+    scope: Scope
+    principal: str
+    now: datetime
+
+    def look(self, fact_id: str, propose: _Propose) -> Fact:
+        """The fact as it is, if the change would be made. Raises what `change` would raise."""
+        fact = self._found(fact_id)
+        refusal = self._refusal(fact, propose(fact)[0])
+        if refusal is not None:
+            raise ChangeRefused(f"Refused by rule {refusal}")
+        return fact
+
+    def change(self, fact_id: str, propose: _Propose, action: str) -> Fact:
+        """Make the change and return the fact as it is then."""
+        with self.context.turnstiles.of(self.scope):
+            for _ in range(_ATTEMPTS):
+                states = self.context.ledger.scopes([self.scope])
+                fact = self._found(fact_id)
+                change, after = propose(fact)
+                refusal = self._refusal(fact, change)
+                if refusal is not None:
+                    self._record_refusal(fact, action, refusal)
+                    raise ChangeRefused(f"Refused by rule {refusal}")
+                try:
+                    return self._commit(fact, after, change.reason, action, states[0].seq)
+                except Conflict:
+                    continue
+        raise StoreUnavailable(f"Scope {self.scope} was changed by others {_ATTEMPTS} times meanwhile; try again.")
+
+    def _found(self, fact_id: str) -> Fact:
+        fact = find(self.context, self.scope, self.principal, fact_id)
+        if fact.scope != self.scope:
             # Reading reaches up the path; changing what others share must be asked for where it lives.
-            raise ChangeRefused(f"Fact {fact_id} lives in scope {fact.scope}; change it from there, not from {scope}.")
-        change, after = propose(fact)
-        _judge(context, principal, fact, change, action, now)
-        try:
-            return _commit(context, principal, fact, after, change.reason, action, now)
-        except Conflict:
-            continue
-    raise StoreUnavailable(f"Fact {fact_id} was changed by others {_ATTEMPTS} times meanwhile; try again.")
+            raise ChangeRefused(
+                f"Fact {fact_id} lives in scope {fact.scope}; change it from there, not from {self.scope}."
+            )
+        return fact
 
+    def _refusal(self, fact: Fact, change: Change) -> Reason | None:
+        policy = self.context.ledger.policy(fact.scope).policy
+        return legality.judge(
+            change, scope=fact.scope, facts={fact.id: fact}, by_person=True, policy=policy, now=self.now
+        )
 
-def _judge(context: Context, principal: str, fact: Fact, change: Change, action: str, now: datetime) -> None:
-    policy = context.ledger.policy(fact.scope).policy
-    refusal = legality.judge(change, scope=fact.scope, facts={fact.id: fact}, by_person=True, policy=policy, now=now)
-    if refusal is None:
-        return
-    plan = Plan(context, fact.scope, principal, now)
-    plan.decide(action, refusal, fact_id=fact.id, refused=True)
-    context.ledger.commit(plan.seal(None)[0])
-    raise ChangeRefused(f"Refused by rule {refusal}")
+    def _record_refusal(self, fact: Fact, action: str, refusal: Reason) -> None:
+        plan = Plan(self.context, self.scope, self.principal, self.now)
+        plan.decide(action, refusal, fact_id=fact.id, refused=True)
+        self.context.ledger.commit(plan.seal(None)[0])
 
-
-def _commit(
-    context: Context, principal: str, before: Fact, after: Fact, reason: Reason, action: str, now: datetime
-) -> Fact:
-    with context.turnstiles.of(before.scope):
-        row = context.ledger.indexed([before.id])[0]
-        plan = Plan(context, before.scope, principal, now)
-        after, features = _described(context, before, after, row)
+    def _commit(self, before: Fact, after: Fact, reason: Reason, action: str, expect: int) -> Fact:
+        row = self.context.ledger.indexed([before.id])[0]
+        plan = Plan(self.context, self.scope, self.principal, self.now)
+        after, features = _described(self.context, before, after, row)
         plan.replace(before, after, reason, action, features)
-        context.ledger.commit(plan.seal(None)[0])
-    context.finder.wake()
-    return after
+        self.context.ledger.commit(plan.seal(expect)[0])
+        self.context.finder.wake()
+        return after
 
 
-def _described(context: Context, before: Fact, after: Fact, row: Any) -> tuple[Fact, Any]:
+def _described(context: Context, before: Fact, after: Fact, row: Indexed) -> tuple[Fact, Features]:
     try:
         features = features_again(context, after, row, text_changed=before.text != after.text)
     except EmbeddingFailed:

@@ -107,8 +107,14 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
     watch.lap("render")
     _record(context, result, scope, principal, asked, now, policy.version)
     watch.lap("record")
-    context.injected.note(scope, [line.text for line in packed.lines])
+    context.injected.note(scope, _injected(result))
     return result
+
+
+def _injected(result: Recall) -> list[str]:
+    """What a prompt now holds: the lines, and their days in the ways an answer may spell them."""
+    days = {item.fact.said_at.date() for item in result.facts}
+    return [*(item.text for item in result.facts), *(f"{day.day} {day:%b %B %Y}" for day in sorted(days))]
 
 
 def _chosen(
@@ -123,7 +129,7 @@ def _chosen(
     """Read the best candidates' facts and pack them; read on only while there is room for more."""
     is_about_time = dates.asks_when(asked.text) or bool(dates.named_dates(asked.text))
     budgeted = asked.max_tokens or policy.token_budget
-    limits = budget.Limits(asked.k, budgeted, asked.min_score, now, asked.kinds, is_about_time)
+    limits = budget.Limits(asked.k, budgeted, asked.min_score, now, asked.kinds, is_about_time, asked.text)
     marker = f"{context.rng.randrange(10**_MARKER_DIGITS):0{_MARKER_DIGITS}d}"
     reach = 2 * asked.k + _READ_FIRST
     while True:

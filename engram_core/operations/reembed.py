@@ -1,4 +1,4 @@
-"""Reembed: every fact's vectors anew with another embedder, in one transaction. The old vectors stay until it commits."""
+"""Reembed: every fact's vectors anew with another embedder, in one transaction. It changes nothing else."""
 
 from __future__ import annotations
 

@@ -336,3 +336,48 @@ def test_progress_is_reported_and_long_adds_are_cut_into_transactions(store):
     assert len(memory.list(limit=2000)) == 1500
     page = memory.list(limit=10, after=memory.list(limit=10)[-1].id)
     assert page[0].text == "Item 10 costs 17 euros."
+
+
+def test_a_dry_run_says_what_would_be_refused_and_writes_nothing(store):
+    child, parent = store.memory("acme/x"), store.memory("acme")
+    fact = parent.add("The office opens at nine.").facts[0]
+    with pytest.raises(ChangeRefused, match="lives in scope acme"):
+        child.forget(fact.id, dry_run=True)
+    parent.forget(fact.id)
+    with pytest.raises(ChangeRefused):
+        parent.forget(fact.id, dry_run=True)
+    assert [item.action for item in parent.history(fact.id)] == ["add", "archive"]
+
+
+def test_the_question_is_no_answer_to_itself(store):
+    memory = store.memory("a")
+    memory.add(["The kayak is stored in Porto.", Message("user", "Where is the kayak stored?")])
+    recall = memory.recall("where is the kayak stored")
+    assert [item.fact.text for item in recall.facts] == ["The kayak is stored in Porto."]
+    assert [item.reason.rule for item in recall.dropped] == ["the_question"]
+
+
+def test_an_embedder_that_never_worked_leaves_words(tmp_path):
+    calls = {"broken": True}
+
+    def embedder(texts):
+        if calls["broken"]:
+            raise ConnectionError("no route to the embedding service")
+        return [[float(len(text)), 1.0, 2.0] for text in texts]
+
+    with Engram.open(tmp_path / "s", embedder=embedder) as store:
+        memory = store.memory("a")
+        result = memory.add("The kayak is stored in Porto.")
+        assert result.pending == 1
+        recall = memory.recall("Where is the kayak?")
+        assert recall.degraded
+        assert recall.facts[0].fact.status == "pending"
+        memory.set_policy(design="similarity")
+        assert memory.recall("Where is the kayak?").facts == ()
+        memory.set_policy("default")
+        assert not store.flush(1)
+        calls["broken"] = False
+        assert memory.recall("Where is the kayak?").facts
+        assert store.flush(30)
+        assert memory.list()[0].status == "live"
+        assert "dense" in memory.recall("Where is the kayak?").facts[0].terms

@@ -59,7 +59,9 @@ def terms(question, found, stems, policy=None, vector=None, weights=None):
 
 
 def test_the_best_lexical_match_has_the_whole_weight():
-    found, stems = candidates(["red kayak", "blue kayak", "green tent"], previous=np.full(3, -1), following=np.full(3, -1))
+    found, stems = candidates(
+        ["red kayak", "blue kayak", "green tent"], previous=np.full(3, -1), following=np.full(3, -1)
+    )
     scored = terms("the red kayak", found, stems)
     assert scored["bm25"][0] == pytest.approx(0.15, abs=1e-4)
     assert scored["bm25"][0] > scored["bm25"][1] > scored["bm25"][2] == 0

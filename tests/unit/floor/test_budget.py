@@ -29,7 +29,9 @@ def limits(k=8, tokens=1000, *, is_dated=True) -> Limits:
 
 
 def test_lines_stand_oldest_first_under_their_days():
-    packed = pack(ranked(fact(1, "new", 0), fact(2, "old", 400), fact(3, "mid", 1)), limits(), MemoryPolicy(), "0" * 8, len)
+    packed = pack(
+        ranked(fact(1, "new", 0), fact(2, "old", 400), fact(3, "mid", 1)), limits(), MemoryPolicy(), "0" * 8, len
+    )
     assert packed.text.split("\n")[1:-1] == ["6 Dec 2024", "old", "9 Jan 2026", "mid", "10 Jan", "new"]
     assert [line.place for line in packed.lines] == [0, 1, 2]
 
