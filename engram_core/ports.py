@@ -343,11 +343,12 @@ class Ledger(Protocol):
         """The outbox: facts of a scope changed after sequence number `after`, in sequence order, last state only."""
         ...
 
-    def matching(self, scope_id: int, weights: Mapping[str, float], limit: int, *, in_pairs: bool = False) -> list[str]:
+    def matching(self, scope_id: int, weights: Mapping[str, float], limit: int, *, together: bool = False) -> list[str]:
         """Ids of the recallable facts whose context texts hold the heaviest stems, best first.
 
-        A fact's weight is the sum over the stems its context text holds; ties go to the older fact. With `in_pairs`
-        only facts that hold at least two of the stems count, which keeps a search for frequent words short.
+        A fact's weight is the sum over the stems its context text holds; ties go to the older fact. With `together` a
+        fact has to hold the first two stems, and counts for as many of the stems, in their order, as it holds without
+        a gap: that keeps a search for frequent words short.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -24,7 +25,8 @@ from engram_core.operations.view import ScopedView
 from engram_core.ports import LanguageModel, ScopeState
 
 MESSAGES_PER_COMMIT = 1_000
-_ATTEMPTS = 8
+_ATTEMPTS = 60
+_LONGEST_PAUSE_S = 0.2
 
 Input = str | Message | Sequence["str | Message"]
 Progress = Callable[[int, int], None]
@@ -121,7 +123,7 @@ def remember(
     """
     screened = screen(episode.messages, context.injected.of(episode.scope))
     clean = episode.with_messages([item.message for item in screened if item.message is not None])
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
         view, expect = view_of(context, episode.scope, now, model=model)
         chosen = design or context.design(view.policy.design)
         planned = _Planning(context, view, clean, wishes, context.model is not None and not episode.kept)
@@ -130,7 +132,8 @@ def remember(
         try:
             return planned.commit(expect, episode, screened)
         except Conflict:
-            continue
+            # Another process wrote first. A pause of random length keeps them from colliding again and again.
+            time.sleep(context.rng.uniform(0.0, min(_LONGEST_PAUSE_S, 0.002 * 2**attempt)))
     raise StoreUnavailable(f"Scope {episode.scope} was changed by others {_ATTEMPTS} times while adding; try again.")
 
 

@@ -21,7 +21,7 @@ from engram_core.operations.context import Context
 from engram_core.ports import LanguageModel, ScopeState, Snapshot
 
 MAX_RARE_STEMS = 8
-MAX_PAIRED = 4
+MAX_TOGETHER = 4
 WITH_NEIGHBOURS = 40
 """Best hits of each search whose neighbours are read too."""
 MAX_POSTINGS = 2_000
@@ -140,7 +140,7 @@ class ScopedView:
         if ask.words:
             with self._timed("lexical"):
                 rare = _rarest(known, state.recallable)
-                found.append(ledger.matching(state.id, rare.weights, ask.breadth, in_pairs=rare.in_pairs))
+                found.append(ledger.matching(state.id, rare.weights, ask.breadth, together=rare.together))
         if ask.times:
             found.append(ledger.said_between(state.id, ask.times, ask.breadth))
         if ask.newest:
@@ -167,14 +167,14 @@ class ScopedView:
 
 @dataclass(frozen=True, slots=True)
 class _Rare:
-    """Which stems to search a large scope for: stem to idf, and whether a fact must hold two of them."""
+    """Stems to search a large scope for, rarest first, with their idf; and whether a fact must hold them together."""
 
     weights: dict[str, float]
-    in_pairs: bool
+    together: bool
 
 
 def _rarest(known: Mapping[str, tuple[int, int]], facts: int) -> _Rare:
-    """The rarest stems that together occur in at most MAX_POSTINGS facts; failing that, the four rarest in pairs."""
+    """The rarest stems that together occur in at most MAX_POSTINGS facts; failing that, the four rarest together."""
     rising = sorted(known.items(), key=lambda item: (item[1][1], item[0]))[:MAX_RARE_STEMS]
     chosen: list[str] = []
     touched = 0
@@ -183,10 +183,10 @@ def _rarest(known: Mapping[str, tuple[int, int]], facts: int) -> _Rare:
         if touched > MAX_POSTINGS:
             break
         chosen.append(stem)
-    in_pairs = not chosen and len(rising) > 1
-    chosen = chosen or [stem for stem, _ in rising[: MAX_PAIRED if in_pairs else 1]]
+    together = not chosen and len(rising) > 1
+    chosen = chosen or [stem for stem, _ in rising[: MAX_TOGETHER if together else 1]]
     weights = {stem: math.log1p((facts - known[stem][1] + 0.5) / (known[stem][1] + 0.5)) for stem in chosen}
-    return _Rare(weights, in_pairs)
+    return _Rare(weights, together)
 
 
 def _counts(texts: Sequence[str], stems: Sequence[str]) -> Floats:

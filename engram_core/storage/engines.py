@@ -13,17 +13,30 @@ from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from engram_core.domain.errors import InvalidInput, MissingExtra
+from engram_core.storage.forks import on_fork
 
 BUSY_TIMEOUT_MS = 30_000
 _POOL = {"pool_size": 8, "max_overflow": 56, "pool_timeout": 30}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Engines:
-    """The two engines of one database."""
+    """The two engines of one database.
+
+    A connection must not cross a fork. Two processes would talk over one PostgreSQL socket; and SQLite's locks stay
+    behind, so that a parent that closes removes the log in which its child goes on writing.
+    """
 
     writer: Engine
     observer: Engine
+
+    def __post_init__(self) -> None:
+        on_fork(before=self.dispose, in_child=self._forget)
+
+    def _forget(self) -> None:
+        # What other threads had in hand belongs to the parent; their pools' locks may never be released here.
+        self.writer.dispose(close=False)
+        self.observer.dispose(close=False)
 
     @property
     def dialect(self) -> str:
@@ -76,7 +89,7 @@ def _sqlite(url: URL, synchronous: str) -> Engine:
             "foreign_keys=ON",
             "secure_delete=ON",
             "cache_size=-32768",
-            "mmap_size=268435456",
+            "mmap_size=1073741824",
             "temp_store=MEMORY",
         ):
             cursor.execute(f"PRAGMA {pragma}")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from engram_core.domain.errors import InvalidInput
 from engram_core.ports import Indexed, Ledger, Nearest, ScopeState
+from engram_core.storage.forks import on_fork
 from engram_core.storage.matrices import Matrices
 from engram_core.storage.projector import Projector
 from engram_core.storage.rows import Rows
@@ -35,15 +36,22 @@ class LedgerFinder:
         fingerprint: Callable[[], str],
         exact_limit: int,
     ) -> None:
+        self._ledger = ledger
+        self._dimension = dimension
         self._exact_limit = exact_limit
-        self._snapshots = Snapshots(ledger, dimension, limit=exact_limit)
-        self._rows = Rows(ledger)
-        self._matrices = Matrices(ledger, dimension)
+        self._start_caches()
+        on_fork(in_child=self._start_caches)
         self._projector = (
             Projector(ledger, place, fingerprint=fingerprint, dimension=dimension, exact_limit=exact_limit)
             if place is not None
             else None
         )
+
+    def _start_caches(self) -> None:
+        """Empty caches; in a forked child because a thread that is not there may hold the old ones' locks."""
+        self._snapshots = Snapshots(self._ledger, self._dimension, limit=self._exact_limit)
+        self._rows = Rows(self._ledger)
+        self._matrices = Matrices(self._ledger, self._dimension)
 
     def snapshot(self, state: ScopeState) -> ScopeSnapshot | None:
         """See `engram_core.ports.Finder`."""

@@ -7,13 +7,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from engram_core.domain.errors import Conflict, StoreUnavailable
@@ -72,8 +71,12 @@ class SqlLedger:
         self._engines = open_engines(url)
         self._is_sqlite = self._engines.dialect == "sqlite"
         self._scope_ids: dict[Scope, int] = {}
-        with self._mapped():
-            migrate(self._engines)
+        try:
+            with self._mapped():
+                migrate(self._engines)
+        except BaseException:
+            self._engines.dispose()
+            raise
 
     def close(self) -> None:
         self._engines.dispose()
@@ -172,26 +175,28 @@ class SqlLedger:
         query = f"SELECT {columns} FROM facts WHERE scope_id=? AND seq>? ORDER BY seq LIMIT ?"
         return list(map(Indexed._make, self._read(query, (scope_id, after, limit))))
 
-    def matching(self, scope_id: int, weights: Mapping[str, float], limit: int, *, in_pairs: bool = False) -> list[str]:
+    def matching(self, scope_id: int, weights: Mapping[str, float], limit: int, *, together: bool = False) -> list[str]:
         # Postings are read and added up here: an order of magnitude faster than the database's own rank, and the same
-        # order on every database.
+        # order on every database. A stem longer than MAX_STEM is never stored.
         terms = {stem: writing.terms(scope_id, [stem])[0] for stem in weights if len(stem) <= MAX_STEM}
-        if in_pairs:
-            holders: dict[str, list[NDArray[np.int64]]] = {stem: [] for stem in terms}
-            for one, other in combinations(terms, 2):
-                both = self._postings(terms[one], terms[other])
-                holders[one].append(both)
-                holders[other].append(both)
-            found = {stem: np.unique(np.concatenate(parts)) for stem, parts in holders.items() if parts}
-        else:
-            found = {stem: self._postings(term) for stem, term in terms.items()}
+        if together:
+            return self._ids(self._holding_together(terms, limit))
+        found = {stem: self._postings(term) for stem, term in terms.items()}
         if not found:
             return []
         keys, place = np.unique(np.concatenate(list(found.values())), return_inverse=True)
         each = np.concatenate([np.full(len(rows), weights[stem]) for stem, rows in found.items()])
         score = np.bincount(place, weights=each, minlength=len(keys))
-        best = keys[np.lexsort((keys, -score))[:limit]].tolist()
-        return self._ids(best)
+        return self._ids(keys[np.lexsort((keys, -score))[:limit]].tolist())
+
+    def _holding_together(self, terms: Mapping[str, str], limit: int) -> list[int]:
+        """Row keys of facts that hold all terms, then all but the last, down to two, until there are enough."""
+        found: dict[int, None] = {}
+        for count in range(len(terms), 1, -1):
+            if len(found) >= limit:
+                break
+            found |= dict.fromkeys(np.sort(self._postings(*list(terms.values())[:count])).tolist())
+        return list(found)[:limit]
 
     def _postings(self, *terms: str) -> NDArray[np.int64]:
         """Row keys of the facts that hold all of the full-text terms."""
@@ -521,7 +526,8 @@ class SqlLedger:
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             raise StoreUnavailable(_advice(self.url, error)) from error
         except DBAPIError as error:
-            if error.connection_invalidated:
+            # The bare class is how SQLite reports a file that is damaged or no database.
+            if error.connection_invalidated or type(error) is DatabaseError:
                 raise StoreUnavailable(_advice(self.url, error)) from error
             raise
         except Exception as error:
@@ -543,6 +549,8 @@ def _advice(url: str, error: Exception) -> str:
         hint = "Another process holds the write lock for more than 30 s; try again, or look for a stuck process."
     elif "readonly" in detail or "read-only" in detail or "unable to open" in detail:
         hint = "Check that the directory exists and may be written."
+    elif "malformed" in detail or "not a database" in detail:
+        hint = "The file is damaged or something else; put a backup in its place."
     else:
         hint = "Check that the database is up and reachable, then try again."
     return f"The ledger at {_without_password(url)} is not available: {detail}. {hint}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
@@ -11,6 +12,8 @@ from engram_core.storage.engines import Engines
 from engram_core.storage.schema import HEAD
 
 _LOCK = 0x656E6772  # any constant: the advisory lock that keeps two starting processes from migrating at once
+
+_alembic = threading.Lock()
 
 
 def migrate(engines: Engines) -> None:
@@ -36,6 +39,12 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _upgrade(connection: Connection) -> None:
+    # Alembic keeps what it is doing in module globals: two threads that create two stores would mix them up.
+    with _alembic:
+        _run_scripts(connection)
+
+
+def _run_scripts(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415 - costs 150 ms and is needed once per store
     from alembic.config import Config  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415

@@ -10,8 +10,9 @@ import json
 import os
 import sys
 import time
-import weakref
 from pathlib import Path
+
+from engram_core.storage.forks import on_fork
 
 _LOCK = "owner.lock"
 _MARKER = "dirty"
@@ -29,9 +30,7 @@ class Owner:
         self._directory = Path(directory)
         self._descriptor: int | None = None
         self._pid = 0
-        if hasattr(os, "register_at_fork"):
-            mine = weakref.ref(self)
-            os.register_at_fork(after_in_child=lambda: _let_go(mine))
+        on_fork(in_child=self._let_go)
 
     @property
     def is_held(self) -> bool:
@@ -57,6 +56,12 @@ class Owner:
         if self.is_held and self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = None
+
+    def _let_go(self) -> None:
+        """In a forked child: close the inherited descriptor. Unlocking it would unlock the parent's."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     def holder(self) -> int | None:
         """Process id written by the last owner."""
@@ -121,11 +126,3 @@ def _locked(descriptor: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _let_go(owner: weakref.ref[Owner]) -> None:
-    """In a forked child: close the inherited descriptor. Unlocking it would unlock the parent's."""
-    held = owner()
-    if held is not None and held._descriptor is not None:
-        os.close(held._descriptor)
-        held._descriptor = None

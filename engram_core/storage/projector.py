@@ -195,6 +195,8 @@ class Projector:
             self._drop_index()
             if self._owner is not None:
                 self._owner.release()
+            elif self._holds_lease:
+                self._ledger.lease(_LEASE, self._holder, 0.0)  # so that another process need not wait for its end
 
     def _finish(self) -> None:
         clean = [replace(item, dirty=False) for item in self._collections.values() if item.dirty]

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import takewhile
 from typing import TypeVar
 
 from engram_core.domain.errors import Conflict
@@ -258,13 +259,17 @@ class MemoryLedger:
             rows = [self._indexed(item) for item in changed[:limit]]
         return rows if vectors else [row._replace(content=None, body_stems="", context_stems="") for row in rows]
 
-    def matching(self, scope_id: int, weights: Mapping[str, float], limit: int, *, in_pairs: bool = False) -> list[str]:
+    def matching(self, scope_id: int, weights: Mapping[str, float], limit: int, *, together: bool = False) -> list[str]:
         found = []
         with self._lock:
             for item in self._recallable(scope_id):
-                held = [weight for stem, weight in weights.items() if stem in item.features.context_stems]
-                if len(held) > in_pairs:
-                    found.append((-sum(held), item.born, item.fact.id))
+                words = item.features.context_stems
+                if together:
+                    held = list(takewhile(lambda stem: stem in words, weights))  # noqa: B023 - used up at once
+                else:
+                    held = [stem for stem in weights if stem in words]
+                if len(held) > together:
+                    found.append((-sum(weights[stem] for stem in held), item.born, item.fact.id))
         return [id_ for _, _, id_ in sorted(found)[:limit]]
 
     def said_between(self, scope_id: int, ranges: Sequence[tuple[float, float]], limit: int) -> list[str]:
