@@ -28,6 +28,8 @@ from engram_core.ports import Batch, Parked
 logger = logging.getLogger("engram")
 
 _PAGE = 50
+_GIVE_UP = 3
+"""Failures in a row after which the embedder counts as out of order."""
 _RETRY_FIRST_S = 1.0
 _RETRY_MOST_S = 300.0
 
@@ -78,22 +80,41 @@ def _park(context: Context, episode: Episode, error: Exception, now: datetime) -
 
 def embed_pending(context: Context, now: datetime) -> int:
     """Embed facts that wait for it; return how many became live. Raises EmbeddingFailed when it still fails."""
-    done = 0
-    while facts := context.ledger.pending(_PAGE):
-        for fact in facts:
-            row = context.ledger.indexed([fact.id])[0]
-            features = features_again(context, fact, row, text_changed=True)
-            plan = Plan(context, fact.scope, context.owner, now)
-            after = replace(fact, status=Status.LIVE)
-            plan.replace(fact, after, Reason("embedded", "The embedder answered again."), "embed", features)
-            try:
-                context.ledger.commit(plan.seal(None)[0])
-                done += 1
-            except Conflict:
-                continue  # somebody changed it first; the next page shows its new state
-    if done:
-        context.finder.wake()
+    done, in_a_row = 0, 0
+    failed: dict[str, EmbeddingFailed] = {}
+    try:
+        while facts := [fact for fact in context.ledger.pending(_PAGE + len(failed)) if fact.id not in failed]:
+            # In any order: a few texts that can never be embedded must not stand before all the others for ever.
+            context.rng.shuffle(facts)
+            for fact in facts:
+                try:
+                    done += _embed(context, fact, now)
+                    in_a_row = 0
+                except EmbeddingFailed as error:
+                    failed[fact.id] = error
+                    in_a_row += 1
+                    if in_a_row == _GIVE_UP:
+                        raise
+    finally:
+        if done:
+            context.finder.wake()
+    for error in failed.values():
+        raise error
     return done
+
+
+def _embed(context: Context, fact: Fact, now: datetime) -> bool:
+    with context.turnstiles.of(fact.scope):
+        row = context.ledger.indexed([fact.id])[0]
+        features = features_again(context, fact, row, text_changed=True)
+        plan = Plan(context, fact.scope, context.owner, now)
+        after = replace(fact, status=Status.LIVE)
+        plan.replace(fact, after, Reason("embedded", "The embedder answered again."), "embed", features)
+        try:
+            context.ledger.commit(plan.seal(None)[0])
+        except Conflict:
+            return False  # somebody changed it first; the next page shows its new state
+        return True
 
 
 class Worker:

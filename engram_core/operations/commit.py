@@ -205,8 +205,17 @@ def _features(statement: _Statement, content: Half | None, in_context: Half | No
     )
 
 
-def features_again(context: Context, fact: Fact, row: Indexed, *, text_changed: bool = False) -> Features:
+def features_again(
+    context: Context, fact: Fact, row: Indexed, *, text_changed: bool = False, embed: bool = True
+) -> Features:
     """The features of a stored fact: as stored, or derived and embedded anew when its text changed.
+
+    Args:
+        context: The store.
+        fact: As it is to be.
+        row: As it is stored.
+        text_changed: Whether its features have to be derived.
+        embed: Whether vectors are derived too; without them the fact is pending.
 
     Raises:
         EmbeddingFailed: The text changed and the embedder is out of order.
@@ -232,6 +241,8 @@ def features_again(context: Context, fact: Fact, row: Indexed, *, text_changed: 
         around.get(row.previous or ""),
         around.get(row.following or ""),
     )
+    if not embed:
+        return _features(statement, None, None)
     vectors = embed_all(context, list(dict.fromkeys([fact.text, statement.context_text])))
     return _features(statement, vectors[fact.text], vectors[statement.context_text])
 

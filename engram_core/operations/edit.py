@@ -158,8 +158,7 @@ def _described(context: Context, before: Fact, after: Fact, row: Indexed) -> tup
         features = features_again(context, after, row, text_changed=before.text != after.text)
     except EmbeddingFailed:
         # The correction is kept now and embedded later; until then words find it.
-        features = replace(features_again(context, after, row), content=None, context=None)
-        return replace(after, status=Status.PENDING), features
+        features = features_again(context, after, row, text_changed=True, embed=False)
     if after.status is Status.LIVE and features.content is None:
         after = replace(after, status=Status.PENDING)
     return after, features

@@ -23,8 +23,8 @@ MAX_K = 300
 MAX_QUERY_BYTES = 32 * 1024
 _MARKER_DIGITS = 8
 """Decimal ones: they cost half the tokens of hexadecimal ones, and stored text cannot write a fence anyway."""
-_READ_FIRST = 8
-"""Facts read beyond twice what is asked for, before it is known how many of them the rules drop."""
+_READ_FIRST = 6
+"""Facts read beyond what is asked for, before it is known how many of them the rules drop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def _chosen(
     budgeted = asked.max_tokens or policy.token_budget
     limits = budget.Limits(asked.k, budgeted, asked.min_score, now, asked.kinds, is_about_time, asked.text)
     marker = f"{context.rng.randrange(10**_MARKER_DIGITS):0{_MARKER_DIGITS}d}"
-    reach = 2 * asked.k + _READ_FIRST
+    reach = asked.k + _READ_FIRST
     while True:
         scored, facts, gone = _hydrated(context, ranking[:reach], readable)
         watch.lap("ledger")

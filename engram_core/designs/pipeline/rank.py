@@ -160,15 +160,17 @@ def _session(base: Floats, found: Candidates) -> Floats:
     """Mean of the three highest sums in the candidate's session; 0 for facts without a session."""
     result = np.zeros(len(base), dtype=np.float32)
     order = np.lexsort((-base, found.session))
+    order = order[found.session[order] >= 0]
+    if not len(order):
+        return result
     codes = found.session[order]
-    starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]]) if len(codes) else np.zeros(0, dtype=np.int64)
-    ends = np.r_[starts[1:], len(codes)]
-    sorted_base = base[order]
-    for start, end in zip(starts, ends, strict=True):
-        if codes[start] >= 0:
-            top = sorted_base[start : min(start + 3, end)]
-            # A session of fewer than three members is divided by its size only when all of it is here.
-            result[order[start:end]] = top.sum() / (len(top) if found.complete else 3)
+    starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
+    group = np.cumsum(np.r_[False, codes[1:] != codes[:-1]])
+    is_top = np.arange(len(codes)) - starts[group] < 3
+    sums = np.bincount(group[is_top], weights=base[order][is_top])
+    # A session of fewer than three members is divided by its size only when all of it is here.
+    sizes = np.bincount(group[is_top]) if found.complete else 3
+    result[order] = (sums / sizes)[group]
     return result
 
 
