@@ -98,8 +98,8 @@ def embed_pending(context: Context, now: datetime) -> int:
     finally:
         if done:
             context.finder.wake()
-    for error in failed.values():
-        raise error
+    for failure in failed.values():
+        raise failure
     return done
 
 

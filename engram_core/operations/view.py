@@ -22,7 +22,7 @@ from engram_core.ports import LanguageModel, ScopeState, Snapshot
 
 MAX_RARE_STEMS = 8
 MAX_TOGETHER = 4
-WITH_NEIGHBOURS = 40
+WITH_NEIGHBOURS = 30
 """Best hits of each search whose neighbours are read too."""
 MAX_POSTINGS = 2_000
 """Facts the lexical search may touch: the rarest stems are taken until they occur in this many facts together."""

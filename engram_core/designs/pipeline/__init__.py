@@ -28,7 +28,7 @@ class Pipeline:
     """
 
     weights: rank.Weights = field(default_factory=rank.Weights)
-    breadth: int = 120
+    breadth: int = 80
     name: str = "pipeline"
 
     def update(self, episode: Episode, view: View) -> Sequence[Change]:
