@@ -15,7 +15,7 @@ from sqlalchemy import Connection, and_, delete, func, insert, or_, select, upda
 from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from engram_core.domain.errors import Conflict, StoreUnavailable
+from engram_core.domain.errors import Conflict, InvalidInput, StoreUnavailable
 from engram_core.domain.fact import Fact, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
@@ -156,7 +156,7 @@ class SqlLedger:
             with self._mapped(), self._engines.writer.begin() as connection:
                 return writing.apply(connection, batch)
         except IntegrityError as error:
-            raise Conflict(f"A fact or episode of this batch has an id that is in use: {error.orig}") from error
+            raise InvalidInput(f"The source of ids gave one that is in use: {error.orig}") from error
 
     # --- what recall reads ---
 

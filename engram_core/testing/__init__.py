@@ -1,1 +1,14 @@
-"""Shipped contracts and fakes: any backend can grade itself. Used by tests and by `Engram.open(":memory:")`."""
+"""Shipped contracts and fakes: any backend can grade itself. Used by tests and by `Engram.open(":memory:")`.
+
+A third party's test of its own backend is a class and one fixture:
+
+    from engram_core.testing.ledger_contract import LedgerContract
+
+    class TestMyLedger(LedgerContract):
+        @pytest.fixture
+        def open_ledger(self, tmp_path):
+            return lambda: MyLedger(tmp_path)
+
+`ledger_contract`, `index_contract` and `design_contract` need pytest and hypothesis; everything else here does not.
+Importing this package imports none of them.
+"""

@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import takewhile
 from typing import TypeVar
 
-from engram_core.domain.errors import Conflict
+from engram_core.domain.errors import Conflict, InvalidInput
 from engram_core.domain.fact import Fact, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
@@ -168,7 +168,7 @@ class MemoryLedger:
         for write in batch.writes:
             kept = self._state.facts.get(write.fact.id)
             if write.replaces is None and kept is not None:
-                raise Conflict(f"The id {write.fact.id} is in use.")
+                raise InvalidInput(f"The source of ids gave one that is in use: {write.fact.id}")
             if write.replaces is not None and (
                 kept is None or kept.fact.version != write.replaces or kept.fact.scope != batch.scope
             ):

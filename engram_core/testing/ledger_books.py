@@ -1,0 +1,191 @@
+"""Ledger contract, part three: the books: recalls, usage, failures, policies, settings, and what the index keeps."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from engram_core.domain.errors import Conflict
+from engram_core.domain.policy import MemoryPolicy
+from engram_core.domain.scope import Scope
+from engram_core.ports import Batch, Collection, Generation, Ledger, Parked, UsageRow
+from engram_core.testing import samples
+from engram_core.testing.ledger_commits import ALICE, LedgerFixtures
+
+
+class BooksClauses(LedgerFixtures):
+    """Books."""
+
+    def test_a_recall_comes_back_as_recorded(self, ledger: Ledger, another: Ledger) -> None:
+        (said,) = samples.add(ledger, ALICE, ["shown"])
+        dropped = [{"id": samples.new_id(), "score": -0.125, "terms": {"dense": -0.125}, "rule": "rank", "line": "Ünï"}]
+        row = samples.recall_row(
+            ALICE, said, session="s1", query="¿qué? 漢字 🙂", dropped=dropped, degraded=True, policy_version=3
+        )
+        ledger.record_recall(row)
+        assert another.recall(row.id) == row
+        assert another.recalls_of(said.id, 10) == [row]
+        assert another.recalls_of(dropped[0]["id"], 10) == []  # type: ignore[arg-type]
+
+    def test_a_recall_can_be_recorded_before_anything_was_added(self, ledger: Ledger) -> None:
+        row = samples.recall_row(Scope("new/scope"))
+        ledger.record_recall(row)
+        assert ledger.recall(row.id) == row
+        assert ledger.commit(samples.batch(samples.fact(Scope("new/scope"), "first"), expect=0)) > 0
+
+    def test_the_latest_recalls_of_a_fact_come_first(self, ledger: Ledger) -> None:
+        one, two = samples.add(ledger, ALICE, ["one", "two"])
+        hours = (2, 0, 1)
+        rows = [samples.recall_row(ALICE, one, at=samples.START + timedelta(hours=hour)) for hour in hours]
+        for row in (*rows, samples.recall_row(ALICE, two)):
+            ledger.record_recall(row)
+        assert ledger.recalls_of(one.id, 10) == [rows[0], rows[2], rows[1]]
+        assert ledger.recalls_of(one.id, 2) == [rows[0], rows[2]]
+
+    def test_a_record_does_not_follow_its_caller(self, ledger: Ledger) -> None:
+        shown: list[dict[str, object]] = [{"id": samples.new_id(), "score": 1.0, "terms": {"dense": 1.0}}]
+        row = samples.recall_row(ALICE, facts=shown)
+        ledger.record_recall(row)
+        shown[0]["score"] = 2.0
+        found = ledger.recall(row.id)
+        assert found is not None
+        assert found.facts[0]["score"] == 1.0
+
+    def test_usage_is_append_only(self, ledger: Ledger) -> None:
+        row = samples.recall_row(ALICE)
+        ledger.record_recall(row)
+        verdicts = [[{"id": "f1", "verdict": verdict, "terms": {"overlap": 0.5}}] for verdict in ("unknown", "used")]
+        usage = [UsageRow(row.id, ALICE, samples.START, f"answer {n}", given) for n, given in enumerate(verdicts)]
+        for item in usage:
+            ledger.record_usage(item)
+        assert ledger.usage(row.id) == usage
+        assert ledger.usage(samples.new_id()) == []
+
+    def test_failures_are_kept_newest_first(self, ledger: Ledger) -> None:
+        items = [Parked("adapter", ALICE, samples.START, f"error {n}", {"n": n, "é": [1]}) for n in range(3)]
+        ledger.park(items[0])
+        turn = samples.episode(ALICE, "a turn")
+        ledger.commit(replace(samples.batch(samples.fact(ALICE, "a turn")), episode=turn, parked=(items[1],)))
+        ledger.park(replace(items[2], episode_id=turn.id, kind="extraction"))
+        found = ledger.parked()
+        assert [item.error for item in found] == ["error 2", "error 1", "error 0"]
+        assert len({item.id for item in found}) == 3
+        assert replace(found[0], id=0) == replace(items[2], episode_id=turn.id, kind="extraction")
+        assert ledger.parked(2) == found[:2]
+
+    def test_a_policy_is_inherited_from_the_nearest_ancestor(self, ledger: Ledger) -> None:
+        default = ledger.policy(ALICE)
+        assert (default.scope, default.version, default.policy) == (None, 0, MemoryPolicy.preset("default"))
+        whole = MemoryPolicy(max_facts=111, prioritize_types=("task", "event"))
+        near = MemoryPolicy(max_facts=222)
+        acme, support = Scope("acme"), Scope("acme/support")
+        assert ledger.set_policy(acme, whole, samples.PRINCIPAL, samples.START).version == 1
+        for scope in (acme, support, ALICE, Scope("acme/x")):
+            found = ledger.policy(scope)
+            assert (found.scope, found.version, found.policy) == (acme, 1, whole)
+        for stranger in ("acme-corp", "acme.corp", "a", "b/acme"):
+            assert ledger.policy(Scope(stranger)) == default
+        ledger.set_policy(support, near, "user:other", samples.START)
+        found = ledger.policy(ALICE)
+        assert (found.scope, found.policy, found.principal, found.at) == (support, near, "user:other", samples.START)
+        assert ledger.policy(Scope("acme/x")).policy == whole
+
+    def test_policy_versions_grow_by_scope(self, ledger: Ledger, another: Ledger) -> None:
+        policies = [MemoryPolicy(max_facts=number) for number in range(1, 9)]
+
+        def set_one(place: int) -> int:
+            own = (ledger, another)[place % 2]
+            return own.set_policy(ALICE, policies[place], samples.PRINCIPAL, samples.START).version
+
+        with ThreadPoolExecutor(4) as pool:
+            versions = list(pool.map(set_one, range(8)))
+        assert sorted(versions) == list(range(1, 9))
+        last = versions.index(8)
+        assert ledger.policy(ALICE).policy == policies[last]
+        assert ledger.set_policy(Scope("acme"), policies[0], samples.PRINCIPAL, samples.START).version == 1
+
+    def test_settings_can_be_set_once_or_over_again(self, ledger: Ledger, another: Ledger) -> None:
+        assert ledger.setting("embedder") is None
+        assert ledger.set_setting("embedder", "one", only_if_absent=True) == "one"
+        assert another.set_setting("embedder", "two", only_if_absent=True) == "one"
+        assert another.setting("embedder") == "one"
+        assert another.set_setting("embedder", "drei – 三") == "drei – 三"
+        assert ledger.setting("embedder") == "drei – 三"
+
+    def test_a_setting_set_by_many_is_the_same_for_all(self, ledger: Ledger, another: Ledger) -> None:
+        def set_one(who: int) -> str:
+            return (ledger, another)[who % 2].set_setting("owner", f"user:{who}", only_if_absent=True)
+
+        with ThreadPoolExecutor(4) as pool:
+            answers = set(pool.map(set_one, range(12)))
+        assert answers == {ledger.setting("owner")}
+
+    def test_one_generation_is_live(self, ledger: Ledger) -> None:
+        one, two, three = (Generation(name, f"place-{name}", "building", "fp/64/abc") for name in ("g1", "g2", "g3"))
+        for generation in (three, one, two):
+            ledger.save_generation(generation)
+        assert ledger.generations() == [one, two, three]
+        ledger.swap_generation("g1")
+        ledger.swap_generation("g2")
+        assert [item.state for item in ledger.generations()] == ["retired", "live", "retired"]
+        ledger.save_generation(replace(two, state="bad"))
+        assert [item.state for item in ledger.generations()] == ["retired", "bad", "retired"]
+        ledger.drop_generation("g1")
+        ledger.drop_generation("unknown")
+        assert [item.id for item in ledger.generations()] == ["g2", "g3"]
+
+    def test_collections_belong_to_a_generation(self, ledger: Ledger) -> None:
+        for path in ("a", "b"):
+            samples.add(ledger, path, ["something"])
+        first, second = (samples.state(ledger, path).id for path in ("a", "b"))
+        for name in ("g1", "g2"):
+            ledger.save_generation(Generation(name, name, "live", "fp"))
+        one, two = Collection("g1", first, "c-1", 5), Collection("g1", second, "c-2", 6, dirty=True)
+        other = Collection("g2", first, "c-3", 7)
+        ledger.save_collections([one, two, other])
+        ledger.save_collections([])
+        assert sorted(ledger.collections("g1"), key=lambda item: item.scope_id) == [one, two]
+        later = replace(one, watermark=9, dirty=True)
+        ledger.save_collections([later])
+        assert sorted(ledger.collections("g1"), key=lambda item: item.scope_id) == [later, two]
+        ledger.drop_collection(later)
+        ledger.drop_collection(later)
+        assert ledger.collections("g1") == [two]
+        ledger.drop_generation("g1")
+        assert ledger.collections("g1") == []
+        assert ledger.collections("g2") == [other]
+
+    def test_a_collection_of_a_generation_that_is_gone_is_refused(self, ledger: Ledger) -> None:
+        """Another process may have rebuilt the index: its predecessor's books must not come back."""
+        samples.add(ledger, "a", ["something"])
+        with pytest.raises(Conflict):
+            ledger.save_collections([Collection("gone", samples.state(ledger, "a").id, "c", 1)])
+        assert ledger.collections("gone") == []
+
+    def test_a_lease_is_exclusive_until_it_runs_out(self, ledger: Ledger, another: Ledger) -> None:
+        assert ledger.lease("projector", "one", 60.0)
+        assert not another.lease("projector", "two", 60.0)
+        assert another.lease("projector", "one", 60.0)
+        assert another.lease("another name", "two", 60.0)
+        assert ledger.lease("projector", "one", 0.05)
+        time.sleep(0.1)
+        assert another.lease("projector", "two", 60.0)
+        assert not ledger.lease("projector", "one", 60.0)
+
+    def test_a_lease_wanted_by_many_goes_to_one(self, ledger: Ledger, another: Ledger) -> None:
+        def take(who: int) -> bool:
+            return (ledger, another)[who % 2].lease("projector", f"holder {who}", 60.0)
+
+        with ThreadPoolExecutor(4) as pool:
+            assert sum(pool.map(take, range(12))) == 1
+
+    def test_a_batch_without_facts_still_keeps_its_decisions(self, ledger: Ledger) -> None:
+        (said,) = samples.add(ledger, ALICE, ["it stays"])
+        before = samples.state(ledger, ALICE)
+        ledger.commit(Batch(ALICE, decisions=(samples.decision("archive", said, refused=True),)))
+        assert samples.state(ledger, ALICE) == before
+        assert [item.refused for item in ledger.history(said.id)] == [False, True]

@@ -1,0 +1,14 @@
+"""The contract of a Ledger: what every record of facts must hold, whatever it is built on. Clauses only; no backend.
+
+Subclass `LedgerContract` and override `open_ledger`. Needs pytest and hypothesis.
+"""
+
+from __future__ import annotations
+
+from engram_core.testing.ledger_books import BooksClauses
+from engram_core.testing.ledger_commits import CommitClauses
+from engram_core.testing.ledger_reads import ReadClauses
+
+
+class LedgerContract(CommitClauses, ReadClauses, BooksClauses):
+    """Every clause: what commits keep, what reads find, and the books of recalls, settings and the index."""

@@ -1,0 +1,102 @@
+"""A View over any ledger that reads everything and scans it in the plainest way: the oracle for the real view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_core.design import Ask, Candidates, Floats, Statistics
+from engram_core.domain.fact import Fact
+from engram_core.domain.policy import MemoryPolicy
+from engram_core.domain.scope import Scope
+from engram_core.measure.columns import columns_of, united
+from engram_core.ports import Embedder, Indexed, LanguageModel, Ledger, ScopeState
+from engram_core.testing.fakes import WordHashEmbedder
+from engram_core.testing.samples import outbox
+
+
+@dataclass
+class PlainView:
+    """See `engram_core.design.View`. Its arrays are read-only, so that a design that writes into them fails.
+
+    Args:
+        ledger: Where the facts are.
+        scope: The view's own scope.
+        now: The time it tells.
+        readable: Scopes it may show, nearest first; default only its own.
+    """
+
+    ledger: Ledger
+    scope: Scope
+    now: datetime
+    readable: Sequence[Scope] = ()
+    policy: MemoryPolicy = field(default_factory=MemoryPolicy)
+    model: LanguageModel | None = None
+    embedder: Embedder = field(default_factory=WordHashEmbedder)
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        return self.embedder.embed(texts)
+
+    def speakers(self) -> frozenset[str]:
+        return frozenset(name for state in self._states() for name in state.speakers)
+
+    def twins(self, keys: Sequence[str]) -> dict[str, Fact]:
+        return self.ledger.twins(self.scope, keys)
+
+    def facts(self, ids: Sequence[str]) -> list[Fact]:
+        seen = {self.scope, *self.readable}
+        return [fact for fact in self.ledger.facts(ids) if fact.scope in seen]
+
+    def candidates(self, ask: Ask) -> Candidates:
+        states = [state for state in self._states() if state.recallable]
+        parts = [self._rows(state.id) for state in states] or [[]]
+        columns = united([columns_of(rows, self.embedder.dimension) for rows in parts])
+        rows = [row for part in parts for row in part]
+        body, context = (_counts(rows, name, ask.stems) for name in ("body_stems", "context_stems"))
+        statistics = Statistics(
+            facts=len(rows),
+            body_words=sum(row.body_length for row in rows),
+            context_words=sum(row.context_length for row in rows),
+            body_df=(body > 0).sum(axis=0).astype(np.float32),
+            context_df=(context > 0).sum(axis=0).astype(np.float32),
+        )
+        arrays = {
+            name: _sealed(getattr(columns, name))
+            for name in (
+                "content", "context", "body_length", "context_length", "said_at", "session", "previous", "following",
+                "time_words", "asks", "importance",
+            )
+        }  # fmt: skip
+        return Candidates(
+            ids=tuple(columns.ids),
+            speakers=tuple(columns.speakers),
+            kinds=tuple(columns.kinds),
+            body_counts=_sealed(body),
+            context_counts=_sealed(context),
+            usefulness=_sealed(np.zeros(len(rows), dtype=np.float32)),
+            statistics=statistics,
+            complete=True,
+            **arrays,
+        )
+
+    def _states(self) -> list[ScopeState]:
+        return self.ledger.scopes(list(self.readable) or [self.scope])
+
+    def _rows(self, scope_id: int) -> list[Indexed]:
+        rows = [row for row in outbox(self.ledger, scope_id) if row.status in {"live", "pending"}]
+        return sorted(rows, key=lambda row: row.id)
+
+
+def _counts(rows: Sequence[Indexed], name: str, stems: Sequence[str]) -> Floats:
+    counts = [[getattr(row, name).split().count(stem) for stem in stems] for row in rows]
+    return np.array(counts, dtype=np.float32).reshape(len(rows), len(stems))
+
+
+def _sealed(values: NDArray[Any]) -> NDArray[Any]:
+    values.flags.writeable = False
+    return values
