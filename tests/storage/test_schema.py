@@ -1,0 +1,155 @@
+"""The schema: one truth in code, scripts and databases; stores of another age are refused politely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
+from support_stores import Postgres
+
+import engram_core.storage
+from engram_core.domain.errors import SchemaTooNew
+from engram_core.storage.engines import open_engines
+from engram_core.storage.ledger import SqlLedger
+from engram_core.storage.schema import HEAD, metadata
+from engram_core.testing import samples
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database that no ledger has opened yet."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'new.db'}"
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    fresh = postgres.empty_database()
+    yield fresh
+    postgres.drop(fresh)
+
+
+def execute(url: str, statement: str) -> Any:
+    engines = open_engines(url)
+    try:
+        with engines.writer.begin() as connection:
+            result = connection.execute(text(statement))
+            return result.fetchall() if result.returns_rows else None
+    finally:
+        engines.dispose()
+
+
+def test_the_named_head_is_the_scripts_head() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(engram_core.storage.__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    scripts = ScriptDirectory.from_config(config)
+    assert scripts.get_heads() == [HEAD]
+    assert [script.revision for script in scripts.walk_revisions()][-1] == "0001"
+
+
+def test_the_metadata_is_what_the_scripts_make(url: str) -> None:
+    SqlLedger(url).close()
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "include_name": _is_ours})
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def _is_ours(name: str | None, kind: str, parents: Any) -> bool:
+    # Full text is made by the scripts alone: it is no portable table.
+    return kind != "table" or not str(name).startswith(("fact_words", "alembic_version"))
+
+
+def test_opening_again_migrates_nothing(url: str) -> None:
+    SqlLedger(url).close()
+    before = execute(url, "SELECT version_num FROM alembic_version")
+    ledger = SqlLedger(url)
+    samples.add(ledger, "a", ["kept"])
+    ledger.close()
+    again = SqlLedger(url)
+    assert samples.state(again, "a").live == 1
+    again.close()
+    assert execute(url, "SELECT version_num FROM alembic_version") == before == [(HEAD,)]
+
+
+def test_a_store_from_the_future_is_refused_and_left_alone(url: str) -> None:
+    ledger = SqlLedger(url)
+    samples.add(ledger, "a", ["kept"])
+    ledger.close()
+    execute(url, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaTooNew, match=r"9999.*Upgrade Engram"):
+        SqlLedger(url)
+    assert execute(url, "SELECT version_num FROM alembic_version") == [("9999",)]
+    execute(url, f"UPDATE alembic_version SET version_num = '{HEAD}'")
+    ledger = SqlLedger(url)
+    assert samples.state(ledger, "a").live == 1
+    ledger.close()
+
+
+def test_many_may_create_the_schema_at_once(url: str) -> None:
+    def write(number: int) -> None:
+        ledger = SqlLedger(url)
+        samples.add(ledger, "a", [f"from {number}"])
+        ledger.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    ledger = SqlLedger(url)
+    assert samples.state(ledger, "a").live == 4
+    ledger.close()
+
+
+def test_threads_may_create_different_stores_at_once(tmp_path: Path) -> None:
+    def write(number: int) -> int:
+        ledger = SqlLedger(f"sqlite:///{tmp_path / str(number)}.db")
+        samples.add(ledger, "a", [f"from {number}"])
+        live = samples.state(ledger, "a").live
+        ledger.close()
+        return live
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(write, range(12))) == [1] * 12
+
+
+def test_a_migration_that_fails_half_way_leaves_nothing(url: str) -> None:
+    """A table of ours that somebody made before: the first script cannot make it again."""
+    execute(url, "CREATE TABLE policies (mine TEXT)")
+    with pytest.raises(Exception, match="policies"):
+        SqlLedger(url)
+    assert execute(url, "SELECT * FROM policies") == []
+    with pytest.raises(Exception, match="facts"):
+        execute(url, "SELECT * FROM facts")
+    execute(url, "DROP TABLE policies")
+    SqlLedger(url).close()
+
+
+def test_sqlite_has_the_promised_settings(tmp_path: Path) -> None:
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'new.db'}")
+
+    def setting(engine: Any, name: str) -> Any:
+        with engine.connect() as connection:
+            return connection.execute(text(f"PRAGMA {name}")).scalar()
+
+    for engine, synchronous in ((ledger._engines.writer, 2), (ledger._engines.observer, 1)):
+        assert setting(engine, "journal_mode") == "wal"
+        assert setting(engine, "synchronous") == synchronous
+        assert setting(engine, "foreign_keys") == 1
+        assert setting(engine, "secure_delete") == 1
+        assert setting(engine, "busy_timeout") >= 5_000
+    ledger.close()
+
+
+def test_postgres_commits_are_durable(postgres_url: str) -> None:
+    ledger = SqlLedger(postgres_url)
+    for engine, commit in ((ledger._engines.writer, "on"), (ledger._engines.observer, "off")):
+        with engine.connect() as connection:
+            assert connection.execute(text("SHOW synchronous_commit")).scalar() == commit
+    ledger.close()
