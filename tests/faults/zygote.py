@@ -1,0 +1,78 @@
+"""Run by test_kill.py: imports everything once and forks a writer for every line it reads.
+
+A writer opens the store itself, adds facts through the facade as fast as it can, and notes the id of each acknowledged fact
+in a file. It goes on until it is killed. Nothing is open when it forks, so it is a process like any other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import traceback
+from typing import Any
+
+import chromadb  # noqa: F401 - loaded before the fork, so that a writer starts in milliseconds
+import sqlalchemy.dialects.sqlite  # noqa: F401
+
+from engram_core import Engram
+from engram_core.testing.fakes import WordHashEmbedder
+
+SCOPE = "acme/support/alice"
+THINGS = "red green blue cat dog house lisbon train coffee rain tea music book garden winter phone".split()
+
+
+def write(url: str, notes: str, seed: int, exact_limit: int) -> None:
+    """Add, forget and correct facts for ever; note what was acknowledged."""
+    chance = random.Random(seed)
+    file = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def note(what: str, id_: str, text: str) -> None:
+        os.write(file, (json.dumps([what, id_, text]) + "\n").encode())
+
+    engram = Engram.open(url, embedder=WordHashEmbedder(), exact_limit=exact_limit)
+    memory = engram.memory(SCOPE)
+    note("opened", "", "")
+    mine: list[tuple[str, str]] = []
+    for number in range(10**9):
+        size = chance.choice((1, 1, 1, 5, 40))
+        texts = [f"{' '.join(chance.sample(THINGS, 4))} s{seed}n{number}p{part}" for part in range(size)]
+        for fact in memory.add(texts, session=f"session {seed}").facts:
+            mine.append((fact.id, fact.text))
+            note("added", fact.id, fact.text)
+        if mine and chance.random() < 0.1:
+            id_, text = mine.pop(chance.randrange(len(mine)))
+            memory.forget(id_)
+            note("forgotten", id_, text)
+        if mine and chance.random() < 0.1:
+            place = chance.randrange(len(mine))
+            id_, text = mine[place]
+            mine[place] = (id_, f"{text} corrected")
+            memory.update(id_, text=mine[place][1])
+            note("corrected", *mine[place])
+        if chance.random() < 0.2:
+            assert memory.recall(" ".join(chance.sample(THINGS, 2))).facts
+
+
+def main() -> None:
+    """Fork a writer per line; report its pid, then wait until it is dead and say so."""
+    for line in sys.stdin:
+        request: dict[str, Any] = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(120)
+            try:
+                write(**request)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        print(child, flush=True)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    main()
