@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engram_core.binding import Binding, PrincipalSource, ScopeSource
+    from engram_core.binding import DEFAULT_K, MAX_K, Binding, BindingSource, Bound, PrincipalSource, ScopeSource, bind
     from engram_core.bootstrap import shared as default_engram
     from engram_core.design import Ask, Candidates, Design, Statistics, View
     from engram_core.domain.change import Add, Archive, Change, Draft, Edit, Ignore, Merge, Restore, Reweigh, Supersede
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "binding": ("Binding", "PrincipalSource", "ScopeSource"),
+    "binding": (
+        "DEFAULT_K", "MAX_K", "Binding", "BindingSource", "Bound", "PrincipalSource", "ScopeSource", "bind",
+    ),
     "design": ("Ask", "Candidates", "Design", "Statistics", "View"),
     "domain.change": (
         "Add", "Archive", "Change", "Draft", "Edit", "Ignore", "Merge", "Restore", "Reweigh", "Supersede",
@@ -65,14 +67,15 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Add", "AddResult", "Archive", "Ask", "Binding", "Candidates", "Change", "ChangeRefused", "DEFAULT_MAX_OPEN",
-    "DEFAULT_TIMEOUT_S", "Decision", "Design", "Draft", "Dropped", "Edit", "Embedder", "EmbedderMismatch",
-    "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact", "FactExplanation", "FactNotFound", "Ignore",
-    "IndexUnavailable", "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel", "Memory", "MemoryPolicy",
-    "Merge", "Message", "MissingExtra", "ModelFailed", "Origin", "Outcome", "PrincipalSource", "Query", "Reason",
-    "Recall", "RecallExplanation", "RecallNotFound", "Restore", "Reweigh", "SchemaTooNew", "Scope", "ScopeSource",
-    "Scored", "ScoredFact", "Slot", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede",
-    "TokenCounter", "Turn", "Turns", "Usage", "View", "default_engram",
+    "Add", "AddResult", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Candidates", "Change",
+    "ChangeRefused", "DEFAULT_K", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "Draft", "Dropped",
+    "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact",
+    "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy", "InvalidScope",
+    "LanguageModel", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "Origin",
+    "Outcome", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Restore",
+    "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot", "Statistics", "Status",
+    "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage", "View", "bind",
+    "default_engram",
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from engram_core.bootstrap import shared
 from engram_core.domain.errors import ChangeRefused, FactNotFound, InvalidInput
@@ -18,6 +18,8 @@ from engram_core.domain.recall import AddResult, Recall, Usage
 from engram_core.domain.scope import Scope
 from engram_core.engram import Engram, Memory, off_loop
 
+DEFAULT_K = 8
+MAX_K = 300
 MAX_QUERY = 4_000
 """Characters of a user's message that are searched for."""
 
@@ -47,10 +49,12 @@ class Binding:
         engram: Engram | None = None,
         url: str | None = None,
         principal: PrincipalSource = None,
-        k: int = 8,
+        k: int = DEFAULT_K,
         max_tokens: int | None = None,
         fail_open: bool = True,
     ) -> None:
+        if not isinstance(k, int) or not 1 <= k <= MAX_K:
+            raise InvalidInput(f"k must be a whole number from 1 to {MAX_K}, not {k!r}.")
         if not callable(scope):
             scope = Scope.coerce(scope)
         self.scope = scope
@@ -173,6 +177,64 @@ class Binding:
         except Exception:
             # The store itself may be what is broken; the log line above is then the only trace.
             logger.debug("engram: could not record the failure of %s", verb, exc_info=True)
+
+
+@runtime_checkable
+class Bound(Protocol):
+    """Anything that already holds a Binding, such as an adapter's memory."""
+
+    @property
+    def binding(self) -> Binding:
+        """The scope and store behind the object."""
+        ...
+
+
+BindingSource = ScopeSource | Binding | Bound
+"""What adapters' constructors take as `scope`: a scope, a callable of the runtime context, or something bound."""
+
+
+def bind(
+    source: BindingSource,
+    *,
+    engram: Engram | None = None,
+    url: str | None = None,
+    principal: PrincipalSource = None,
+    k: int | None = None,
+    max_tokens: int | None = None,
+    fail_open: bool = True,
+) -> Binding:
+    """The Binding behind `source`, or a new one. Opens no store.
+
+    Args:
+        source: See `BindingSource`.
+        engram, url, principal, k, max_tokens, fail_open: As for `Binding`, for a new one.
+
+    Raises:
+        InvalidInput: `k` is out of range, or `source` is bound already and a store, a principal or `fail_open=False`
+            was given as well.
+        InvalidScope: The scope breaks the grammar.
+    """
+    if k is not None and not 1 <= k <= MAX_K:
+        raise InvalidInput(f"k must be a whole number from 1 to {MAX_K}, not {k!r}.")
+    if isinstance(source, Binding):
+        held = source
+    elif isinstance(source, Bound):
+        held = source.binding
+    else:
+        return Binding(
+            source,
+            engram=engram,
+            url=url,
+            principal=principal,
+            k=k or DEFAULT_K,
+            max_tokens=max_tokens,
+            fail_open=fail_open,
+        )
+    if engram is not None or url is not None or principal is not None:
+        raise InvalidInput("This memory already knows its store and principal; give engram, url and principal there.")
+    if not fail_open and held.fail_open:
+        raise InvalidInput("This memory fails open; give fail_open=False there.")
+    return held
 
 
 def _shortened(query: str) -> str:

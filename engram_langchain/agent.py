@@ -12,8 +12,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool
 from langgraph.graph.state import CompiledStateGraph
 
-from engram_core import InvalidInput
-from engram_langchain.context import Source
+from engram_core import BindingSource, InvalidInput
 from engram_langchain.memory import EngramMemory
 from engram_langchain.middleware import EngramMiddleware
 
@@ -22,7 +21,7 @@ def create_agent(
     model: str | BaseChatModel,
     tools: Sequence[BaseTool | Callable[..., Any] | dict[str, Any]] | None = None,
     *,
-    memory: EngramMemory | EngramMiddleware | Source | None = None,
+    memory: EngramMemory | EngramMiddleware | BindingSource | None = None,
     middleware: Sequence[AgentMiddleware[Any, Any, Any]] = (),
     **options: Any,
 ) -> CompiledStateGraph[Any, Any, Any, Any]:

@@ -11,8 +11,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.outputs import LLMResult
 
-from engram_core import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, Engram, PrincipalSource, Turn, Turns
-from engram_langchain.context import Source, bind
+from engram_core import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, BindingSource, Engram, PrincipalSource, Turn, Turns, bind
 from engram_langchain.convert import final_text, recalls_in_documents, recalls_in_state, recalls_in_tool_output
 from engram_langchain.verdicts import VERDICTS
 
@@ -37,7 +36,7 @@ class EngramCallbackHandler(BaseCallbackHandler):
 
     def __init__(
         self,
-        scope: Source | None = None,
+        scope: BindingSource | None = None,
         *,
         engram: Engram | None = None,
         url: str | None = None,

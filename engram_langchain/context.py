@@ -5,79 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
-from engram_core import Binding, Engram, InvalidInput, PrincipalSource, Scope, ScopeSource
-
 logger = logging.getLogger("engram")
 
-DEFAULT_K = 8
-MAX_K = 300
 MAX_SESSION = 500
-
-
-@runtime_checkable
-class Bound(Protocol):
-    """Anything that already holds a Binding: every class of this package."""
-
-    @property
-    def binding(self) -> Binding:
-        """The scope and store behind the object."""
-        ...
-
-
-Source = ScopeSource | Binding | Bound
-"""What every constructor takes as `scope`: a scope, a callable of the runtime context, or another Engram object."""
 
 SessionSource = str | Callable[[Any], str | None] | None
 """The conversation: its name, or a callable of the runtime context. None: what the config says."""
-
-
-def bind(
-    source: Source,
-    *,
-    engram: Engram | None = None,
-    url: str | None = None,
-    principal: PrincipalSource = None,
-    k: int | None = None,
-    max_tokens: int | None = None,
-    fail_open: bool = True,
-) -> Binding:
-    """The Binding behind `source`, or a new one. Opens no store.
-
-    Raises:
-        InvalidInput: `k` is out of range, or `source` is bound already and a store, a principal or `fail_open=False`
-            was given as well.
-        InvalidScope: The scope breaks the grammar.
-    """
-    if k is not None and not 1 <= k <= MAX_K:
-        raise InvalidInput(f"k must be from 1 to {MAX_K}, not {k!r}.")
-    held = source if isinstance(source, Binding) else _held(source)
-    if held is None:
-        return Binding(
-            source,  # type: ignore[arg-type]  # Binding and Bound are excluded by `held is None`
-            engram=engram,
-            url=url,
-            principal=principal,
-            k=k or DEFAULT_K,
-            max_tokens=max_tokens,
-            fail_open=fail_open,
-        )
-    if engram is not None or url is not None or principal is not None:
-        raise InvalidInput("This memory already knows its store and principal; give engram, url and principal there.")
-    if not fail_open and held.fail_open:
-        raise InvalidInput("This memory fails open; give fail_open=False there.")
-    return held
-
-
-def _held(source: Source) -> Binding | None:
-    if isinstance(source, (str, Scope)):
-        return None
-    binding = getattr(source, "binding", None)
-    return binding if isinstance(binding, Binding) else None
 
 
 def context_of(config: RunnableConfig | None = None) -> Any:

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage
 
-from engram_core import Binding, Engram, PrincipalSource
-from engram_langchain.context import Source, bind
+from engram_core import Binding, BindingSource, Engram, PrincipalSource, bind
 from engram_langchain.convert import to_message
 
 
@@ -39,7 +38,7 @@ class EngramChatMessageHistory(BaseChatMessageHistory):
         self,
         session_id: str,
         *,
-        scope: Source,
+        scope: BindingSource,
         engram: Engram | None = None,
         url: str | None = None,
         principal: PrincipalSource = None,

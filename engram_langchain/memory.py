@@ -16,8 +16,19 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.messages import BaseMessage, SystemMessage
 from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation
 
-from engram_core import Binding, Engram, InvalidInput, Message, PrincipalSource, Recall
-from engram_langchain.context import DEFAULT_K, MAX_K, SessionSource, Source, bind, session_for
+from engram_core import (
+    DEFAULT_K,
+    MAX_K,
+    Binding,
+    BindingSource,
+    Engram,
+    InvalidInput,
+    Message,
+    PrincipalSource,
+    Recall,
+    bind,
+)
+from engram_langchain.context import SessionSource, session_for
 from engram_langchain.convert import text_of
 from engram_langchain.history import EngramChatMessageHistory
 from engram_langchain.verdicts import VERDICTS
@@ -98,7 +109,7 @@ class EngramMemory(BaseMemory):
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
-    scope: SkipValidation[Source]
+    scope: SkipValidation[BindingSource]
     engram: SkipValidation[Engram | None] = Field(default=None, exclude=True, repr=False)
     memory_key: str = "history"
     input_key: str | None = None

@@ -17,8 +17,8 @@ from langchain_core.tools import BaseTool
 from langgraph.channels import UntrackedValue
 from langgraph.runtime import Runtime
 
-from engram_core import Binding, Engram, InvalidInput, PrincipalSource, Recall
-from engram_langchain.context import SessionSource, Source, bind, context_of, session_for, session_of
+from engram_core import Binding, BindingSource, Engram, InvalidInput, PrincipalSource, Recall, bind
+from engram_langchain.context import SessionSource, context_of, session_for, session_of
 from engram_langchain.convert import (
     RECALLS_FIELD,
     is_answer,
@@ -71,7 +71,7 @@ class EngramMiddleware(AgentMiddleware[EngramState, Any, Any]):
 
     def __init__(
         self,
-        scope: Source,
+        scope: BindingSource,
         engram: Engram | None = None,
         *,
         k: int | None = None,

@@ -10,8 +10,8 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig
 from pydantic import Field, PrivateAttr, SkipValidation
 
-from engram_core import Binding, Engram, PrincipalSource, Recall
-from engram_langchain.context import DEFAULT_K, MAX_K, Source, bind, context_of, session_of
+from engram_core import DEFAULT_K, MAX_K, Binding, BindingSource, Engram, PrincipalSource, Recall, bind
+from engram_langchain.context import context_of, session_of
 from engram_langchain.convert import to_documents
 from engram_langchain.verdicts import VERDICTS
 
@@ -35,7 +35,7 @@ class EngramRetriever(BaseRetriever):
         InvalidScope: The scope breaks the grammar.
     """
 
-    scope: SkipValidation[Source]
+    scope: SkipValidation[BindingSource]
     engram: SkipValidation[Engram | None] = Field(default=None, exclude=True, repr=False)
     url: str | None = None
     principal: SkipValidation[PrincipalSource] = None

@@ -11,8 +11,19 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel, Field
 
-from engram_core import Binding, ChangeRefused, Engram, FactNotFound, InvalidInput, Message, PrincipalSource, Recall
-from engram_langchain.context import Source, bind, context_of, session_of
+from engram_core import (
+    Binding,
+    BindingSource,
+    ChangeRefused,
+    Engram,
+    FactNotFound,
+    InvalidInput,
+    Message,
+    PrincipalSource,
+    Recall,
+    bind,
+)
+from engram_langchain.context import context_of, session_of
 from engram_langchain.convert import to_artifact
 from engram_langchain.verdicts import VERDICTS
 
@@ -49,7 +60,7 @@ SCHEMAS: Final[dict[str, type[BaseModel]]] = {"recall": RecallInput, "remember":
 
 
 def engram_tools(
-    scope: Source,
+    scope: BindingSource,
     *,
     engram: Engram | None = None,
     prefix: str = "engram_",

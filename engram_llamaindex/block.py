@@ -10,8 +10,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.memory import BaseMemoryBlock
 
-from engram_core import Binding, Engram, Recall, Scope
-from engram_llamaindex.context import DEFAULT_K, bind
+from engram_core import DEFAULT_K, Binding, Engram, Recall, Scope, bind
 from engram_llamaindex.convert import answer_of, last_question, question_of
 from engram_llamaindex.verdicts import VERDICTS
 

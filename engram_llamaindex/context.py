@@ -4,59 +4,13 @@ from __future__ import annotations
 
 import threading
 import uuid
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from llama_index_instrumentation.dispatcher import active_instrument_tags
 from sqlalchemy import make_url
 
-from engram_core import Binding, Engram, InvalidInput, PrincipalSource, ScopeSource, StoreClosed
-
-DEFAULT_K = 8
-
-
-@runtime_checkable
-class Bound(Protocol):
-    """Anything that already holds a Binding, such as an EngramMemory."""
-
-    @property
-    def binding(self) -> Binding: ...
-
-
-Source = ScopeSource | Binding | Bound
-"""What constructors take as `scope`: a scope, a callable of the instrument tags, a Binding, or an EngramMemory."""
-
-
-def bind(
-    source: Source,
-    *,
-    engram: Engram | None = None,
-    url: str | None = None,
-    principal: PrincipalSource = None,
-    k: int | None = None,
-    max_tokens: int | None = None,
-    fail_open: bool = True,
-) -> Binding:
-    """The Binding behind `source`, or a new one. Opens no store.
-
-    Raises:
-        InvalidInput: `source` is bound already, and a store or principal was given as well.
-        InvalidScope: The scope breaks the grammar.
-    """
-    held = source if isinstance(source, Binding) else source.binding if isinstance(source, Bound) else None
-    if held is None:
-        return Binding(
-            source,  # type: ignore[arg-type]  # Binding and Bound are excluded by `held is None`
-            engram=engram,
-            url=url,
-            principal=principal,
-            k=k or DEFAULT_K,
-            max_tokens=max_tokens,
-            fail_open=fail_open,
-        )
-    if engram is not None or url is not None or principal is not None:
-        raise InvalidInput("This memory already knows its store and principal; give engram, url and principal there.")
-    return held
+from engram_core import Engram, StoreClosed
 
 
 def tags_now() -> dict[str, Any]:

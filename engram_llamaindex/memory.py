@@ -15,8 +15,8 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_serialize
 from llama_index.core.llms.llm import LLM
 from llama_index.core.memory import BaseMemory
 
-from engram_core import Binding, Engram, InvalidInput, Message, Recall, Scope
-from engram_llamaindex.context import DEFAULT_K, HANDLES, bind, url_of
+from engram_core import DEFAULT_K, Binding, Engram, InvalidInput, Message, Recall, Scope, bind
+from engram_llamaindex.context import HANDLES, url_of
 from engram_llamaindex.conversation import Conversation, Question, agent_run
 from engram_llamaindex.convert import (
     answer_of,

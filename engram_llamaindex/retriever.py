@@ -8,8 +8,8 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
-from engram_core import Binding, Engram, PrincipalSource
-from engram_llamaindex.context import Source, bind, tags_now
+from engram_core import Binding, BindingSource, Engram, PrincipalSource, bind
+from engram_llamaindex.context import tags_now
 from engram_llamaindex.convert import nodes_of
 from engram_llamaindex.verdicts import VERDICTS
 
@@ -39,7 +39,7 @@ class EngramRetriever(BaseRetriever):
 
     def __init__(
         self,
-        scope: Source,
+        scope: BindingSource,
         *,
         engram: Engram | None = None,
         url: str | None = None,

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from llama_index.core.bridge.pydantic import BaseModel, Field
 from llama_index.core.tools import FunctionTool
 
-from engram_core import AddResult, Binding, Engram, EngramError, Message, PrincipalSource, Recall
-from engram_llamaindex.context import Source, bind, tags_now
+from engram_core import AddResult, Binding, BindingSource, Engram, EngramError, Message, PrincipalSource, Recall, bind
+from engram_llamaindex.context import tags_now
 from engram_llamaindex.verdicts import VERDICTS
 
 logger = logging.getLogger("engram")
@@ -41,7 +41,7 @@ class _Removal(BaseModel):
 
 
 def engram_tools(
-    scope: Source,
+    scope: BindingSource,
     *,
     engram: Engram | None = None,
     url: str | None = None,
