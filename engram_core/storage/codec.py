@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -18,12 +19,25 @@ from engram_core.ports import Features
 
 MAX_STEM = 200
 """Characters of a stem that are kept; hashes and most encoded blobs fit, and so does the column."""
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 def dumps(value: object) -> str:
     """Compact JSON with sorted keys, so that equal values give equal text."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    # A lone surrogate has no UTF-8; JSON can spell it.
+    return text if text.isascii() else _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def storable(text: str) -> str:
+    """`text` with what no database can hold, NUL and lone surrogates, replaced: trouble must not cost the record."""
+    return text if text.isascii() and "\x00" not in text else _UNSTORABLE.sub("\ufffd", text)
+
+
+def _storable(text: str | None) -> str | None:
+    return None if text is None else storable(text)
 
 
 def epoch(moment: datetime | None) -> float | None:
@@ -47,11 +61,11 @@ def fact_row(fact: Fact) -> dict[str, Any]:
         "id": fact.id,
         "version": fact.version,
         "status": fact.status.value,
-        "text": fact.text,
-        "speaker": fact.speaker,
+        "text": storable(fact.text),
+        "speaker": _storable(fact.speaker),
         "kind": fact.kind,
-        "slot_subject": fact.slot.subject if fact.slot else None,
-        "slot_attribute": fact.slot.attribute if fact.slot else None,
+        "slot_subject": storable(fact.slot.subject) if fact.slot else None,
+        "slot_attribute": storable(fact.slot.attribute) if fact.slot else None,
         "importance": fact.importance,
         "confidence": fact.confidence,
         "trust": fact.trust,
@@ -61,11 +75,11 @@ def fact_row(fact: Fact) -> dict[str, Any]:
         "valid_from": epoch(fact.valid_from),
         "valid_until": epoch(fact.valid_until),
         "archived_at": epoch(fact.archived_at),
-        "archived_reason": fact.archived_reason,
-        "principal": fact.origin.principal,
+        "archived_reason": _storable(fact.archived_reason),
+        "principal": storable(fact.origin.principal),
         "channel": fact.origin.channel,
         "episode_id": fact.origin.episode_id,
-        "session": fact.origin.session,
+        "session": _storable(fact.origin.session),
         "message_ids": dumps(fact.origin.message_ids),
         "sources": dumps(fact.sources),
         "consolidated_from": dumps(fact.consolidated_from),

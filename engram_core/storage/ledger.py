@@ -37,7 +37,17 @@ from engram_core.ports import (
 )
 from engram_core.storage import schema as t
 from engram_core.storage import writing
-from engram_core.storage.codec import FACT_COLUMNS, MAX_STEM, dumps, epoch, fact_of, messages_of, moment, short_key
+from engram_core.storage.codec import (
+    FACT_COLUMNS,
+    MAX_STEM,
+    dumps,
+    epoch,
+    fact_of,
+    messages_of,
+    moment,
+    short_key,
+    storable,
+)
 from engram_core.storage.engines import open_engines
 from engram_core.storage.migrate import migrate
 
@@ -97,7 +107,7 @@ class SqlLedger:
         found: dict[str, Fact] = {}
         columns = ",".join(f"f.{name}" for name in FACT_COLUMNS)
         for start in range(0, len(ids), _CHUNK):
-            chunk = tuple(ids[start : start + _CHUNK])
+            chunk = tuple(map(storable, ids[start : start + _CHUNK]))
             query = (
                 f"SELECT s.path,{columns} FROM facts f JOIN scopes s ON s.id=f.scope_id WHERE f.id IN ({_marks(chunk)})"
             )
@@ -118,11 +128,12 @@ class SqlLedger:
         columns = [t.facts.c[name] for name in FACT_COLUMNS]
         query = select(*columns).join(t.scopes).where(t.scopes.c.path == scope.path)
         if kind is not None:
-            query = query.where(t.facts.c.kind == kind)
+            query = query.where(t.facts.c.kind == storable(kind))
         if statuses:
             query = query.where(t.facts.c.status.in_([status.value for status in statuses]))
         if after is not None:
-            query = query.where(t.facts.c.pk > select(t.facts.c.pk).where(t.facts.c.id == after).scalar_subquery())
+            last = select(t.facts.c.pk).where(t.facts.c.id == storable(after))
+            query = query.where(t.facts.c.pk > last.scalar_subquery())
         with self._reading() as connection:
             rows = connection.execute(query.order_by(t.facts.c.pk).limit(limit)).mappings()
             return [fact_of(row, scope) for row in rows]  # type: ignore[arg-type]
@@ -147,7 +158,7 @@ class SqlLedger:
             "SELECT f.id, f.text, f.version, (SELECT p.text FROM facts p WHERE p.id=f.previous) FROM facts f "
             f"WHERE f.scope_id=(SELECT id FROM scopes WHERE path=?) AND f.session=? AND f.status IN {_LIVE} "
             "ORDER BY f.pk DESC LIMIT 1",
-            (scope.path, session),
+            (scope.path, storable(session)),
         )
         return Tail(*rows[0]) if rows else None
 
@@ -250,7 +261,7 @@ class SqlLedger:
     # --- what happened ---
 
     def history(self, fact_id: str) -> list[Decision]:
-        query = _decisions().where(t.decisions.c.fact_id == fact_id).order_by(t.decisions.c.id)
+        query = _decisions().where(t.decisions.c.fact_id == storable(fact_id)).order_by(t.decisions.c.id)
         with self._reading() as connection:
             return [_decision(row) for row in connection.execute(query).mappings()]
 
@@ -260,7 +271,7 @@ class SqlLedger:
             return [_decision(row) for row in connection.execute(query).mappings()]
 
     def episode(self, episode_id: str) -> Episode | None:
-        found = self._episodes(t.episodes.c.id == episode_id, 1)
+        found = self._episodes(t.episodes.c.id == storable(episode_id), 1)
         return found[0] if found else None
 
     def episodes_due(self, limit: int) -> list[Episode]:
@@ -284,8 +295,9 @@ class SqlLedger:
     def record_recall(self, row: RecallRow) -> None:
         # Bare driver calls: every recall waits for this.
         values = (
-            row.id, self._scope_id(row.scope), row.principal, row.session, epoch(row.at), row.query, row.text_tokens,
-            row.token_counter, row.degraded, row.policy_version, dumps(list(row.facts)), dumps(list(row.dropped)),
+            row.id, self._scope_id(row.scope), storable(row.principal), storable(row.session) if row.session else None,
+            epoch(row.at), storable(row.query), row.text_tokens, row.token_counter,
+            row.degraded, row.policy_version, dumps(list(row.facts)), dumps(list(row.dropped)),
             dumps(dict(row.stages)),
         )  # fmt: skip
         shown = [(fact["id"], row.id) for fact in row.facts]
@@ -308,7 +320,8 @@ class SqlLedger:
         return known
 
     def recall(self, recall_id: str) -> RecallRow | None:
-        found = self._recalls(select(t.recalls, t.scopes.c.path).join(t.scopes).where(t.recalls.c.id == recall_id))
+        query = select(t.recalls, t.scopes.c.path).join(t.scopes)
+        found = self._recalls(query.where(t.recalls.c.id == storable(recall_id)))
         return found[0] if found else None
 
     def recalls_of(self, fact_id: str, limit: int) -> list[RecallRow]:
@@ -316,7 +329,7 @@ class SqlLedger:
             select(t.recalls, t.scopes.c.path)
             .join(t.scopes)
             .join(t.recalled, t.recalled.c.recall_id == t.recalls.c.id)
-            .where(t.recalled.c.fact_id == fact_id)
+            .where(t.recalled.c.fact_id == storable(fact_id))
             .order_by(t.recalls.c.at.desc())
             .limit(limit)
         )
@@ -333,13 +346,13 @@ class SqlLedger:
                     "recall_id": row.recall_id,
                     "scope_id": writing.scope_id(connection, row.scope),
                     "at": epoch(row.at),
-                    "response": row.response,
+                    "response": storable(row.response),
                     "verdicts": dumps(list(row.verdicts)),
                 },
             )
 
     def usage(self, recall_id: str) -> list[UsageRow]:
-        query = select(t.usage, t.scopes.c.path).join(t.scopes).where(t.usage.c.recall_id == recall_id)
+        query = select(t.usage, t.scopes.c.path).join(t.scopes).where(t.usage.c.recall_id == storable(recall_id))
         with self._reading() as connection:
             return [_usage_row(row) for row in connection.execute(query.order_by(t.usage.c.id)).mappings()]
 
@@ -378,7 +391,7 @@ class SqlLedger:
                     "scope_id": scope_id,
                     "version": version,
                     "policy": dumps(policy.model_dump(mode="json")),
-                    "principal": principal,
+                    "principal": storable(principal),
                     "at": epoch(at),
                 },
             )

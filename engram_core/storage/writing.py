@@ -17,7 +17,17 @@ from engram_core.domain.fact import RECALLABLE, Fact, Status
 from engram_core.domain.scope import Scope
 from engram_core.ports import Batch, ContextWrite, Decision, Features, FreshVectors, Parked, Write
 from engram_core.storage import schema as t
-from engram_core.storage.codec import blob, dumps, epoch, fact_row, features_row, messages_json, spaced, unspaced
+from engram_core.storage.codec import (
+    blob,
+    dumps,
+    epoch,
+    fact_row,
+    features_row,
+    messages_json,
+    spaced,
+    storable,
+    unspaced,
+)
 
 _CHUNK = 500
 
@@ -156,7 +166,7 @@ def _save_episode(connection: Connection, scope: int, batch: Batch, seq: int) ->
             "id": episode.id,
             "scope_id": scope,
             "at": epoch(episode.at),
-            "principal": episode.principal,
+            "principal": storable(episode.principal),
             "messages": messages_json(episode.messages),
             "extraction": batch.extraction,
             "seq": seq,
@@ -300,10 +310,10 @@ def save_decisions(connection: Connection, scope: int, decisions: Sequence[Decis
             "fact_id": decision.fact_id,
             "episode_id": decision.episode_id,
             "action": decision.action,
-            "principal": decision.principal,
+            "principal": storable(decision.principal),
             "at": epoch(decision.at),
-            "rule": decision.reason.rule,
-            "line": decision.reason.line,
+            "rule": storable(decision.reason.rule),
+            "line": storable(decision.reason.line),
             "terms": dumps(dict(decision.reason.terms)),
             "before": dumps(dict(decision.before)) if decision.before is not None else None,
             "after": dumps(dict(decision.after)) if decision.after is not None else None,
@@ -324,7 +334,7 @@ def park(connection: Connection, scope: int, item: Parked) -> None:
             "scope_id": scope,
             "episode_id": item.episode_id,
             "at": epoch(item.at),
-            "error": item.error,
+            "error": storable(item.error),
             "payload": dumps(dict(item.payload)),
         },
     )

@@ -11,6 +11,7 @@ import pytest
 
 from engram_core.domain.errors import Conflict
 from engram_core.domain.policy import MemoryPolicy
+from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
 from engram_core.ports import Batch, Collection, Generation, Ledger, Parked, UsageRow
 from engram_core.testing import samples
@@ -54,6 +55,45 @@ class BooksClauses(LedgerFixtures):
         found = ledger.recall(row.id)
         assert found is not None
         assert found.facts[0]["score"] == 1.0
+
+    def test_text_that_no_database_can_hold_costs_no_record(self, ledger: Ledger) -> None:
+        """NUL and lone surrogates may be replaced, but nothing is refused and nobody's look-up fails."""
+        odd = "a\x00b \ud83d c"
+
+        def shown(text: str | None) -> str:
+            return (text or "").translate({0: "\ufffd", 0xD83D: "\ufffd"})
+
+        said = samples.fact(ALICE, odd, speaker=odd, session=odd, archived_reason=odd, metadata={"k": odd})
+        noted = samples.decision("add", said, reason=Reason(odd, odd), after={"text": odd})
+        turn = samples.episode(ALICE, odd)
+        ledger.commit(replace(samples.batch(said), decisions=(noted,), episode=turn))
+        (found,) = ledger.facts([odd, said.id])
+        assert [shown(found.text), shown(found.speaker)] == [shown(odd)] * 2
+        assert found.metadata == {"k": odd}
+        (story,) = ledger.history(said.id)
+        assert shown(story.reason.line) == shown(odd)
+        assert story.after == {"text": odd}
+        kept = ledger.episode(turn.id)
+        assert kept is not None
+        assert kept.messages == turn.messages
+        row = samples.recall_row(ALICE, said, query=odd, session=odd, principal=odd)
+        ledger.record_recall(row)
+        recorded = ledger.recall(row.id)
+        assert recorded is not None
+        assert shown(recorded.query) == shown(odd)
+        ledger.record_usage(UsageRow(row.id, ALICE, samples.START, odd, [{"id": odd}]))
+        assert [shown(item.response) for item in ledger.usage(row.id)] == [shown(odd)]
+        ledger.park(Parked("adapter", ALICE, samples.START, odd, {"where": odd}))
+        assert [(shown(item.error), item.payload) for item in ledger.parked()] == [(shown(odd), {"where": odd})]
+        ledger.set_policy(ALICE, MemoryPolicy(), odd, samples.START)
+        assert ledger.recall(odd) is None
+        assert ledger.usage(odd) == []
+        assert ledger.history(odd) == []
+        assert ledger.episode(odd) is None
+        assert ledger.recalls_of(odd, 10) == []
+        assert ledger.listing(ALICE, kind=odd) == []
+        assert ledger.listing(ALICE, after=odd) == []
+        assert ledger.tail(ALICE, "no\x00session") is None
 
     def test_usage_is_append_only(self, ledger: Ledger) -> None:
         row = samples.recall_row(ALICE)

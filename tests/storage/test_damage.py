@@ -5,9 +5,11 @@ Every damaged store is opened in another process, because a segfault there is wh
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from support_remote import Remote
 
 from engram_core.storage import chroma
 from engram_core.storage.ledger import SqlLedger
-from engram_core.storage.probe import Check, is_healthy
+from engram_core.storage.probe import Check, is_healthy, main, read
+from engram_core.testing.index_contract import clustered, points
 
 LIMIT = 20
 FACTS = 450
@@ -243,15 +246,26 @@ def test_an_index_that_vanishes_while_it_is_open_is_built_anew(closed: Path, tmp
     remote.ask("close")
 
 
-def test_the_probe_finds_what_is_missing(closed: Path, tmp_path: Path) -> None:
-    place = generation_of(closed)
-    copy = tmp_path / "copy"
-    shutil.copytree(place, copy)
-    index = chroma.embedded(str(copy))
-    (name,) = index.names()
+def test_the_probe_finds_what_is_missing_or_wrong(tmp_path: Path) -> None:
+    vectors = clustered(60)
+    index = chroma.embedded(str(tmp_path))
+    index.create("engram-probed-1", vectors.shape[1])
+    index.put("engram-probed-1", points(vectors))
     index.close()
-    assert is_healthy(str(copy), [Check(name, FACTS, ())])
-    assert not is_healthy(str(copy), [Check(name, FACTS + 1, ())])
-    assert not is_healthy(str(copy), [Check("engram-unknown-1", 0, ())])
-    assert not is_healthy(str(copy), [Check(name, 1, (("no-such-id", (1.0,) * 64),))])
-    assert not is_healthy(str(copy), [Check(name, 1, ())], timeout=0.05)
+    ids = [f"id-{number}" for number in range(60)]
+    whole = Check.of("engram-probed-1", ids, vectors, range(5))
+    elsewhere = vectors.copy()
+    elsewhere[37] = -elsewhere[37]
+    assert main(str(tmp_path), [whole]) == 0
+    assert main(str(tmp_path), [replace(whole, at_least=61)]) == 2
+    assert main(str(tmp_path), [replace(whole, samples=(("id-1", tuple(-vectors[1])),))]) == 3
+    assert main(str(tmp_path), [replace(whole, name="engram-unknown-1")]) == 4
+    assert main(str(tmp_path), [whole, Check.of("engram-probed-1", ids, elsewhere, [])]) == 5
+    assert (
+        main(str(tmp_path), [replace(Check.of("engram-probed-1", [*ids[:-1], "id-60"], vectors, []), at_least=60)]) == 5
+    )
+    assert main(str(tmp_path), [Check.of("engram-probed-1", [], vectors[:0], [])]) == 0
+    assert read(json.dumps([asdict(whole)])) == [whole]
+    assert is_healthy(str(tmp_path), [whole])
+    assert not is_healthy(str(tmp_path), [replace(whole, at_least=61)])
+    assert not is_healthy(str(tmp_path), [whole], timeout=0.05)
