@@ -14,29 +14,45 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from engram_core.domain.errors import InvalidInput, MissingExtra
 from engram_core.storage.forks import on_fork
+from engram_core.storage.pool import Gate, GatedPool
 
 BUSY_TIMEOUT_MS = 30_000
-_POOL = {"pool_size": 8, "max_overflow": 56, "pool_timeout": 30}
+_POOL: dict[str, Any] = {"poolclass": GatedPool, "pool_size": 8, "max_overflow": 56, "pool_timeout": 30}
 
 
 @dataclass(frozen=True)
 class Engines:
     """The two engines of one database.
 
-    A connection must not cross a fork. Two processes would talk over one PostgreSQL socket; and SQLite's locks stay
-    behind, so that a parent that closes removes the log in which its child goes on writing.
+    A connection must not cross a fork. Two processes would talk over one PostgreSQL socket; SQLite's locks stay
+    behind, so that a parent that closes removes the log in which its child goes on writing; and a transaction that was
+    open in another thread would stay open in the child for ever.
     """
 
     writer: Engine
     observer: Engine
 
     def __post_init__(self) -> None:
-        on_fork(before=self.dispose, in_child=self._forget)
+        gate = Gate()
+        for engine in (self.writer, self.observer):
+            assert isinstance(engine.pool, GatedPool)
+            engine.pool.gate = gate
+        on_fork(before=self._before_fork, in_parent=gate.reopen, in_child=self._in_child)
 
-    def _forget(self) -> None:
-        # What other threads had in hand belongs to the parent; their pools' locks may never be released here.
+    def _before_fork(self) -> None:
+        self._gate.close()
+        self.dispose()
+
+    def _in_child(self) -> None:
+        self._gate.open()
+        # Whatever was in use belongs to the parent, and the old pools' locks may never be released here.
         self.writer.dispose(close=False)
         self.observer.dispose(close=False)
+
+    @property
+    def _gate(self) -> Gate:
+        assert isinstance(self.writer.pool, GatedPool)
+        return self.writer.pool.gate
 
     @property
     def dialect(self) -> str:
