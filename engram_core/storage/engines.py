@@ -6,6 +6,8 @@ power cut (recalls, usage) without waiting for the disk.
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,9 +99,7 @@ def _sqlite(url: URL, synchronous: str) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
-        # The journal mode is a property of the file and switching to it takes a lock: only do it when it is needed.
-        if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            cursor.execute("PRAGMA journal_mode=WAL")
+        _use_wal(cursor)
         for pragma in (
             f"synchronous={synchronous}",
             "foreign_keys=ON",
@@ -117,6 +117,21 @@ def _sqlite(url: URL, synchronous: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _use_wal(cursor: sqlite3.Cursor) -> None:
+    """Switch to WAL. The mode is a property of the file, and switching takes a lock, so only where it is needed."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            # Another process switches, too: this is the one lock that SQLite's own time-out does not wait for.
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _postgres(url: URL, synchronous_commit: str) -> Engine:

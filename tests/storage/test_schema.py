@@ -100,11 +100,28 @@ def test_many_may_create_the_schema_at_once(url: str) -> None:
         samples.add(ledger, "a", [f"from {number}"])
         ledger.close()
 
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(write, range(4)))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
     ledger = SqlLedger(url)
-    assert samples.state(ledger, "a").live == 4
+    assert samples.state(ledger, "a").live == 8
     ledger.close()
+
+
+def test_many_may_switch_a_new_file_to_wal_at_once(tmp_path: Path) -> None:
+    """SQLite does not wait for this lock by itself; thirty new files make a collision all but certain."""
+    for number in range(30):
+        url = f"sqlite:///{tmp_path / str(number)}.db"
+
+        def connect(_: int, url: str = url) -> Any:
+            engines = open_engines(url)
+            try:
+                with engines.observer.connect() as connection:
+                    return connection.execute(text("PRAGMA journal_mode")).scalar()
+            finally:
+                engines.dispose()
+
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(connect, range(8))) == ["wal"] * 8
 
 
 def test_threads_may_create_different_stores_at_once(tmp_path: Path) -> None:
