@@ -131,6 +131,7 @@ class ScopeState:
         recallable: Facts with status live or pending.
         body_words, context_words: Total stems over recallable facts.
         speakers: Recallable facts per speaker.
+        judged: Recalls of this scope that had a verdict, and corrections of them: the clock of its tallies.
     """
 
     id: int
@@ -141,6 +142,7 @@ class ScopeState:
     body_words: int
     context_words: int
     speakers: Mapping[str, int]
+    judged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,24 @@ class UsageRow:
     at: datetime
     response: str
     verdicts: Sequence[Mapping[str, Any]]
+
+
+class Tally(NamedTuple):
+    """The verdicts on one fact in one scope's recalls.
+
+    Attributes:
+        recalled: Recalls with a verdict that showed the fact, decayed, as of `tick`.
+        used: Soft uses among them, decayed, as of `tick`; never more than `recalled`.
+        judged, times_used: The same as plain counts, for reports; they do not decay.
+        tick: Judged recalls of the scope when the tally last changed: what it has to be decayed from.
+    """
+
+    fact_id: str
+    recalled: float = 0.0
+    used: float = 0.0
+    judged: int = 0
+    times_used: int = 0
+    tick: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,8 +403,22 @@ class Ledger(Protocol):
         """The latest recalls that showed a fact."""
         ...
 
-    def record_usage(self, row: UsageRow) -> None: ...
+    def record_usage(self, row: UsageRow) -> None:
+        """Append a verdict and count it in the scope's tallies, in one transaction; see `measure.usefulness`.
+
+        A recall counts once: a later verdict on it replaces what the earlier one had added. `unknown` adds nothing.
+        """
+        ...
+
     def usage(self, recall_id: str) -> list[UsageRow]: ...
+    def tallies(self, scope_id: int, after: int) -> list[Tally]:
+        """A scope's own tallies that changed after the tick `after`, any order."""
+        ...
+
+    def worth(self, scope_id: int) -> dict[str, tuple[float, float]]:
+        """For each judged fact of a scope: its recalled and used weights, decayed to now, over all scopes' recalls."""
+        ...
+
     def parked(self, limit: int = 100) -> list[Parked]: ...
     def park(self, item: Parked) -> None: ...
 

@@ -152,8 +152,12 @@ def _explain_recall(
 
 
 def _verdicts(rows: Sequence[UsageRow]) -> dict[str, str]:
-    """The last verdict on each fact of a recall."""
-    return {verdict["id"]: verdict["verdict"] for row in rows for verdict in row.verdicts}
+    """The last verdict on each fact of a recall; "unknown" takes none back."""
+    verdicts: dict[str, str] = {}
+    for verdict in (verdict for row in rows for verdict in row.verdicts):
+        if verdict["verdict"] != "unknown" or verdict["id"] not in verdicts:
+            verdicts[verdict["id"]] = verdict["verdict"]
+    return verdicts
 
 
 def _absent(context: Context, row: RecallRow, scope: Scope, principal: str, fact_id: str) -> str | None:

@@ -41,13 +41,19 @@ class _Part:
 
 @dataclass(slots=True)
 class ScopedView:
-    """See `engram_core.design.View`. `states` are the readable scopes, nearest first; the first may be new."""
+    """See `engram_core.design.View`.
+
+    Attributes:
+        states: The readable scopes that hold facts, nearest first.
+        own: The view's own scope, empty or not; None while the ledger does not know it.
+    """
 
     context: Context
     scope: Scope
     now: datetime
     policy: MemoryPolicy
     states: Sequence[ScopeState]
+    own: ScopeState | None = None
     model: LanguageModel | None = None
     degraded: bool = False
     reads: int = 0
@@ -105,7 +111,10 @@ class ScopedView:
         if not parts:
             empty = np.zeros((0, len(stems)), dtype=np.float32)
             parts = [_Part(columns_of([], self._dimension()), empty, empty, is_complete=True)]
-        return _candidates(parts, self._statistics(frequencies))
+        columns = united([part.columns for part in parts])
+        # Each scope learns from its own recalls: what others make of a shared fact does not move it here.
+        useful = self.context.learned.usefulness(self.context.ledger, self.own, columns.ids)
+        return _candidates(parts, columns, useful, self._statistics(frequencies))
 
     def _dimension(self) -> int:
         try:
@@ -195,8 +204,7 @@ def _counts(texts: Sequence[str], stems: Sequence[str]) -> Floats:
     return np.array(flat, dtype=np.float32).reshape(len(texts), len(stems))
 
 
-def _candidates(parts: Sequence[_Part], statistics: Statistics) -> Candidates:
-    columns = united([part.columns for part in parts])
+def _candidates(parts: Sequence[_Part], columns: Columns, useful: Floats, statistics: Statistics) -> Candidates:
     return Candidates(
         ids=columns.ids,
         speakers=columns.speakers,
@@ -214,7 +222,7 @@ def _candidates(parts: Sequence[_Part], statistics: Statistics) -> Candidates:
         time_words=columns.time_words,
         asks=columns.asks,
         importance=columns.importance,
-        usefulness=np.zeros(len(columns), dtype=np.float32),
+        usefulness=useful,
         statistics=statistics,
         complete=all(part.is_complete for part in parts),
     )

@@ -21,6 +21,7 @@ from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
+from engram_core.measure import usefulness
 from engram_core.ports import (
     Batch,
     Collection,
@@ -33,6 +34,7 @@ from engram_core.ports import (
     RecallRow,
     ScopeState,
     Tail,
+    Tally,
     UsageRow,
 )
 from engram_core.storage import schema as t
@@ -59,6 +61,8 @@ _INDEXED = (
 )
 _INDEXED_LIGHT = _INDEXED.replace("content, context", "NULL, context").replace("body_stems, context_stems", "'', ''")
 _LIVE = "('live', 'pending')"
+_SCOPES = "SELECT id, path, seq, live, recallable, body_words, context_words, speakers, judged FROM scopes"
+_TALLY = ", ".join(Tally._fields)
 _RECORD = (
     "INSERT INTO recalls (id, scope_id, principal, session, at, query, text_tokens, token_counter, degraded, "
     "policy_version, facts, dropped, stages) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
@@ -95,11 +99,11 @@ class SqlLedger:
 
     def scopes(self, paths: Sequence[Scope] | None = None) -> list[ScopeState]:
         if paths is None:
-            rows = self._read("SELECT * FROM scopes ORDER BY path", ())
+            rows = self._read(f"{_SCOPES} ORDER BY path", ())
             return [_scope_state(row) for row in rows]
         if not paths:
             return []
-        rows = self._read(f"SELECT * FROM scopes WHERE path IN ({_marks(paths)})", tuple(scope.path for scope in paths))
+        rows = self._read(f"{_SCOPES} WHERE path IN ({_marks(paths)})", tuple(scope.path for scope in paths))
         by_path = {row[1]: row for row in rows}
         return [_scope_state(by_path[scope.path]) for scope in paths if scope.path in by_path]
 
@@ -340,14 +344,16 @@ class SqlLedger:
 
     def record_usage(self, row: UsageRow) -> None:
         with self._observing() as connection:
+            scope_id = writing.scope_id(connection, row.scope)
             connection.execute(
                 insert(t.usage),
                 {
                     "recall_id": row.recall_id,
-                    "scope_id": writing.scope_id(connection, row.scope),
+                    "scope_id": scope_id,
                     "at": epoch(row.at),
                     "response": storable(row.response),
                     "verdicts": dumps(list(row.verdicts)),
+                    "tick": writing.count_verdicts(connection, scope_id, row),
                 },
             )
 
@@ -355,6 +361,20 @@ class SqlLedger:
         query = select(t.usage, t.scopes.c.path).join(t.scopes).where(t.usage.c.recall_id == storable(recall_id))
         with self._reading() as connection:
             return [_usage_row(row) for row in connection.execute(query.order_by(t.usage.c.id)).mappings()]
+
+    def tallies(self, scope_id: int, after: int) -> list[Tally]:
+        query = f"SELECT {_TALLY} FROM tallies WHERE scope_id=? AND tick>?"
+        return list(map(Tally._make, self._read(query, (scope_id, after))))
+
+    def worth(self, scope_id: int) -> dict[str, tuple[float, float]]:
+        query = (
+            "SELECT t.fact_id, t.recalled, t.used, t.tick, s.judged FROM tallies t "
+            "JOIN facts f ON f.id=t.fact_id JOIN scopes s ON s.id=t.scope_id WHERE f.scope_id=?"
+        )
+        return usefulness.summed(
+            (Tally(fact_id, recalled, used, tick=tick), judged)
+            for fact_id, recalled, used, tick, judged in self._read(query, (scope_id,))
+        )
 
     def parked(self, limit: int = 100) -> list[Parked]:
         query = select(t.parked, t.scopes.c.path).join(t.scopes).order_by(t.parked.c.id.desc()).limit(limit)
@@ -575,8 +595,8 @@ def _without_password(url: str) -> str:
 
 
 def _scope_state(row: Any) -> ScopeState:
-    id_, path, seq, live, recallable, body_words, context_words, speakers = row
-    return ScopeState(id_, Scope(path), seq, live, recallable, body_words, context_words, json.loads(speakers))
+    id_, path, seq, live, recallable, body_words, context_words, speakers, judged = row
+    return ScopeState(id_, Scope(path), seq, live, recallable, body_words, context_words, json.loads(speakers), judged)
 
 
 def _decisions() -> Any:

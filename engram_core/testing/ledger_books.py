@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -10,9 +11,11 @@ from datetime import timedelta
 import pytest
 
 from engram_core.domain.errors import Conflict
+from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
+from engram_core.measure.usefulness import DECAY, decayed
 from engram_core.ports import Batch, Collection, Generation, Ledger, Parked, UsageRow
 from engram_core.testing import samples
 from engram_core.testing.ledger_commits import ALICE, LedgerFixtures
@@ -104,6 +107,84 @@ class BooksClauses(LedgerFixtures):
             ledger.record_usage(item)
         assert ledger.usage(row.id) == usage
         assert ledger.usage(samples.new_id()) == []
+
+    def test_verdicts_are_counted_by_fact(self, ledger: Ledger, another: Ledger) -> None:
+        one, two = samples.add(ledger, ALICE, ["one", "two"])
+        self._judge(ledger, one, two, used={one.id: 0.9}, unused=[two.id])
+        self._judge(another, one, two, used={one.id: 0.5}, unknown=[two.id])
+        tallies = {tally.fact_id: tally for tally in ledger.tallies(samples.state(ledger, ALICE).id, 0)}
+        assert samples.state(ledger, ALICE).judged == 2
+        first = tallies[one.id]
+        assert first.recalled == pytest.approx(1 + 0.99)
+        assert first.used == pytest.approx(0.5 + 0.9 * 0.99)
+        assert first[3:] == (2, 2, 2)
+        # What is unknown leaves the tally as it was, at the tick it was of.
+        assert tallies[two.id] == (two.id, 1.0, 0.0, 1, 0, 1)
+        assert ledger.tallies(samples.state(ledger, ALICE).id, 1) == [first]
+        assert ledger.tallies(samples.state(ledger, ALICE).id, 2) == []
+
+    def test_a_recall_that_says_nothing_moves_no_tally(self, ledger: Ledger) -> None:
+        (one,) = samples.add(ledger, ALICE, ["one"])
+        self._judge(ledger, one, unknown=[one.id])
+        self._judge(ledger)
+        assert samples.state(ledger, ALICE).judged == 0
+        assert ledger.tallies(samples.state(ledger, ALICE).id, 0) == []
+
+    def test_a_later_verdict_on_a_recall_replaces_the_earlier_one(self, ledger: Ledger) -> None:
+        """Whatever was said in between, the tallies end as if the last verdict had been given the first time."""
+        one, two, three = samples.add(ledger, ALICE, ["one", "two", "three"])
+        recall_id = self._judge(ledger, one, two, used={one.id: 1.0}, unused=[two.id])
+        self._judge(ledger, three, used={three.id: 1.0})
+        self._judge(ledger, one, two, used={two.id: 0.6, three.id: 0.7}, recall_id=recall_id)
+        self._judge(ledger, one, two, unknown=[one.id, two.id], recall_id=recall_id)
+        self._judge(ledger, one, two, used={two.id: 0.8}, unused=[three.id], recall_id=recall_id)
+        state = samples.state(ledger, ALICE)
+        tallies = {tally.fact_id: decayed(tally, state.judged) for tally in ledger.tallies(state.id, 0)}
+        left = DECAY ** (state.judged - 1)
+        assert tallies[one.id][1:5] == pytest.approx((0, 0, 0, 0))
+        assert tallies[two.id][1:5] == pytest.approx((left, 0.8 * left, 1, 1))
+        assert tallies[three.id][1:5] == pytest.approx((left / DECAY + left, left / DECAY, 2, 1))
+
+    def test_worth_is_summed_over_the_scopes_that_recalled(self, ledger: Ledger) -> None:
+        parent = Scope("acme")
+        (shared,) = samples.add(ledger, parent, ["shared"])
+        (own,) = samples.add(ledger, ALICE, ["own"])
+        self._judge(ledger, shared, own, used={shared.id: 1.0}, unused=[own.id])
+        self._judge(ledger, own, used={own.id: 1.0})
+        self._judge(ledger, shared, unused=[shared.id], scope=parent)
+        found = ledger.worth(samples.state(ledger, parent).id)
+        assert set(found) == {shared.id}
+        assert found[shared.id] == pytest.approx((1 + DECAY, DECAY))
+        assert set(ledger.worth(samples.state(ledger, ALICE).id)) == {own.id}
+
+    def test_verdicts_given_at_once_all_count(self, ledger: Ledger, another: Ledger) -> None:
+        (one,) = samples.add(ledger, ALICE, ["one"])
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda n: self._judge((ledger, another)[n % 2], one, used={one.id: 1.0}), range(24)))
+        (tally,) = ledger.tallies(samples.state(ledger, ALICE).id, 0)
+        assert tally[3:] == (24, 24, 24)
+        assert tally.used == pytest.approx(sum(DECAY**n for n in range(24)))
+
+    def _judge(
+        self,
+        ledger: Ledger,
+        *shown: Fact,
+        used: Mapping[str, float] | None = None,
+        unused: Sequence[str] = (),
+        unknown: Sequence[str] = (),
+        recall_id: str | None = None,
+        scope: Scope = ALICE,
+    ) -> str:
+        row = samples.recall_row(scope, *shown)
+        if recall_id is None:
+            ledger.record_recall(row)
+        verdicts = [
+            *({"id": id_, "verdict": "used", "terms": {"weight": weight}} for id_, weight in (used or {}).items()),
+            *({"id": id_, "verdict": "unused", "terms": {"weight": 0.0}} for id_ in unused),
+            *({"id": id_, "verdict": "unknown", "terms": {}} for id_ in unknown),
+        ]
+        ledger.record_usage(UsageRow(recall_id or row.id, scope, samples.START, "answer", verdicts))
+        return recall_id or row.id
 
     def test_failures_are_kept_newest_first(self, ledger: Ledger) -> None:
         items = [Parked("adapter", ALICE, samples.START, f"error {n}", {"n": n, "é": [1]}) for n in range(3)]

@@ -17,6 +17,7 @@ from engram_core.domain.fact import Fact, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
+from engram_core.measure import usefulness
 from engram_core.ports import (
     Batch,
     Collection,
@@ -31,6 +32,7 @@ from engram_core.ports import (
     RecallRow,
     ScopeState,
     Tail,
+    Tally,
     UsageRow,
     Write,
 )
@@ -75,6 +77,9 @@ class MemoryLedger:
         self._state = _State()
         self._recalls: dict[str, RecallRow] = {}
         self._usage: list[UsageRow] = []
+        self._counted: dict[str, tuple[int, UsageRow]] = {}
+        self._tallies: dict[Scope, dict[str, Tally]] = {}
+        self._judged: Counter[Scope] = Counter()
         self._policies: list[PolicyVersion] = []
         self._settings: dict[str, str] = {}
         self._generations: dict[str, Generation] = {}
@@ -102,6 +107,7 @@ class MemoryLedger:
             body_words=sum(len(item.features.body_stems) for item in kept),
             context_words=sum(len(item.features.context_stems) for item in kept),
             speakers=Counter(item.fact.speaker for item in kept if item.fact.speaker),
+            judged=self._judged[scope],
         )
 
     def _of(self, scope: Scope) -> list[_Kept]:
@@ -339,11 +345,37 @@ class MemoryLedger:
 
     def record_usage(self, row: UsageRow) -> None:
         with self._lock:
+            self._state.scopes.setdefault(row.scope, len(self._state.scopes) + 1)
             self._usage.append(row)
+            given = usefulness.credited(row.verdicts)
+            if given:
+                self._judged[row.scope] += 1
+                tick = self._judged[row.scope]
+                since, earlier = self._counted.get(row.recall_id, (tick, None))
+                withdrawn = usefulness.credited(earlier.verdicts) if earlier else {}
+                tallies = self._tallies.setdefault(row.scope, {})
+                changed = usefulness.tallied(tallies, tick, given, withdrawn, since)
+                tallies |= {tally.fact_id: tally for tally in changed}
+                self._counted[row.recall_id] = (since, row)
 
     def usage(self, recall_id: str) -> list[UsageRow]:
         with self._lock:
             return [row for row in self._usage if row.recall_id == recall_id]
+
+    def tallies(self, scope_id: int, after: int) -> list[Tally]:
+        with self._lock:
+            scope = next((scope for scope, id_ in self._state.scopes.items() if id_ == scope_id), None)
+            return [tally for tally in self._tallies.get(scope, {}).values() if tally.tick > after] if scope else []
+
+    def worth(self, scope_id: int) -> dict[str, tuple[float, float]]:
+        with self._lock:
+            return usefulness.summed(
+                (tally, self._judged[scope])
+                for scope, tallies in self._tallies.items()
+                for tally in tallies.values()
+                if tally.fact_id in self._state.facts
+                and self._state.scopes[self._state.facts[tally.fact_id].fact.scope] == scope_id
+            )
 
     def parked(self, limit: int = 100) -> list[Parked]:
         with self._lock:

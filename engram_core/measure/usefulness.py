@@ -1,0 +1,120 @@
+"""Usefulness: what verdicts say about a fact, as a decayed Beta posterior of use. Pure arithmetic; it stores nothing.
+
+Recall counts are no evidence here, only verdicts are: a fact that was shown and not used loses, a fact that was never
+shown stays exactly neutral (docs/algorithms.md section 4 has the comparison with other rules).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_core.ports import Tally
+
+DECAY: Final = 0.99
+"""What is left of older evidence after each further judged recall of the scope; half of it after 69."""
+PRIOR_USED: Final = 1.0
+PRIOR_RECALLED: Final = 5.0
+"""Beta(1, 4): before any verdict a shown fact is expected to be used one time in five."""
+NEUTRAL: Final = PRIOR_USED / PRIOR_RECALLED
+
+
+class Credit(NamedTuple):
+    """What one verdict adds to a fact: its weight, 0 to 1, and whether it is reported as used."""
+
+    weight: float
+    is_used: bool
+
+
+def credited(verdicts: Iterable[Mapping[str, Any]]) -> dict[str, Credit]:
+    """What recorded verdicts add, by fact id. `unknown` adds nothing at all.
+
+    Args:
+        verdicts: Each with `id`, `verdict` and `terms`; the term `weight` is the share of a use that it counts for, by
+            default all of one for `used` and none for `unused`.
+    """
+    counted = {}
+    for verdict in verdicts:
+        if verdict.get("verdict") in ("used", "unused"):
+            is_used = verdict["verdict"] == "used"
+            weight = float(verdict.get("terms", {}).get("weight", is_used))
+            counted[str(verdict["id"])] = Credit(min(max(weight, 0.0), 1.0), is_used)
+    return counted
+
+
+def decayed(tally: Tally, tick: int) -> Tally:
+    """The same evidence as of a later tick."""
+    left = DECAY ** (tick - tally.tick)
+    return tally._replace(recalled=tally.recalled * left, used=tally.used * left, tick=tick)
+
+
+def tallied(
+    before: Mapping[str, Tally],
+    tick: int,
+    given: Mapping[str, Credit],
+    withdrawn: Mapping[str, Credit] | None = None,
+    withdrawn_tick: int = 0,
+) -> list[Tally]:
+    """The tallies after a verdict, or after a verdict that replaces an earlier one on the same recall.
+
+    Args:
+        before: Tallies of the facts concerned; a missing one is empty.
+        tick: Judged recalls of the scope, this change included.
+        given: What the verdict adds.
+        withdrawn: What the earlier verdict had added at `withdrawn_tick`; the new one then counts from that time.
+        withdrawn_tick: See `withdrawn`.
+
+    Returns:
+        One tally for each fact of `given` and `withdrawn`, as of `tick`.
+    """
+    taken = withdrawn or {}
+    left = DECAY ** (tick - withdrawn_tick) if taken else 1.0
+    changed = []
+    for fact_id in {**given, **taken}:
+        tally = decayed(before.get(fact_id, Tally(fact_id, tick=tick)), tick)
+        for credit, sign in ((taken.get(fact_id), -1), (given.get(fact_id), +1)):
+            if credit is not None:
+                tally = tally._replace(
+                    recalled=max(tally.recalled + sign * left, 0.0),
+                    used=max(tally.used + sign * left * credit.weight, 0.0),
+                    judged=max(tally.judged + sign, 0),
+                    times_used=max(tally.times_used + sign * credit.is_used, 0),
+                )
+        changed.append(tally)
+    return changed
+
+
+def posterior(recalled: float, used: float) -> float:
+    """The mean of the posterior of use, `(1 + u) / (5 + r)`, 0 to 1; 0.2 for a fact without verdicts."""
+    return (PRIOR_USED + used) / (PRIOR_RECALLED + recalled)
+
+
+def summed(tallies: Iterable[tuple[Tally, int]]) -> dict[str, tuple[float, float]]:
+    """Recalled and used weights by fact, over the tallies of several scopes, each with its scope's present tick."""
+    sums: dict[str, tuple[float, float]] = {}
+    for tally, tick in tallies:
+        now = decayed(tally, tick)
+        recalled, used = sums.get(tally.fact_id, (0.0, 0.0))
+        sums[tally.fact_id] = (recalled + now.recalled, used + now.used)
+    return sums
+
+
+def centred(tallies: Sequence[Tally | None], tick: int) -> NDArray[np.float32]:
+    """How much more often than an unknown fact each one is used.
+
+    Args:
+        tallies: One per fact; None for a fact without verdicts.
+        tick: Judged recalls of the scope now.
+
+    Returns:
+        `posterior - 0.2` of the decayed evidence, shape (n,): exactly 0 without verdicts, at least -0.2, less than 0.8.
+    """
+    values = np.zeros(len(tallies), dtype=np.float32)
+    for row, tally in enumerate(tallies):
+        if tally is not None:
+            now = decayed(tally, tick)
+            values[row] = posterior(now.recalled, now.used) - NEUTRAL
+    return values
