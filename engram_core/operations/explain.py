@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -11,9 +11,10 @@ from engram_core.domain.errors import FactNotFound, RecallNotFound
 from engram_core.domain.fact import Fact
 from engram_core.domain.message import Episode
 from engram_core.domain.scope import Scope
+from engram_core.measure.usage import final_verdicts
 from engram_core.operations.context import Context
 from engram_core.operations.edit import find
-from engram_core.ports import Decision, RecallRow, UsageRow
+from engram_core.ports import Decision, RecallRow
 
 _RECALLS_SHOWN = 20
 
@@ -126,7 +127,7 @@ def _explain_recall(
     context: Context, row: RecallRow, scope: Scope, principal: str, about: str | None
 ) -> RecallExplanation:
     facts = {fact.id: fact for fact in context.ledger.facts([item["id"] for item in (*row.facts, *row.dropped)])}
-    verdicts = _verdicts(context.ledger.usage(row.id))
+    verdicts = final_verdicts(context.ledger.usage(row.id))
 
     def told(item: Mapping[str, Any]) -> dict[str, Any]:
         fact = facts.get(item["id"])
@@ -149,15 +150,6 @@ def _explain_recall(
         dropped=tuple(told(item) for item in row.dropped),
         absent=_absent(context, row, scope, principal, about) if about is not None else None,
     )
-
-
-def _verdicts(rows: Sequence[UsageRow]) -> dict[str, str]:
-    """The last verdict on each fact of a recall; "unknown" takes none back."""
-    verdicts: dict[str, str] = {}
-    for verdict in (verdict for row in rows for verdict in row.verdicts):
-        if verdict["verdict"] != "unknown" or verdict["id"] not in verdicts:
-            verdicts[verdict["id"]] = verdict["verdict"]
-    return verdicts
 
 
 def _absent(context: Context, row: RecallRow, scope: Scope, principal: str, fact_id: str) -> str | None:
@@ -216,7 +208,7 @@ def _recalled(context: Context, row: RecallRow, fact_id: str) -> dict[str, Any]:
         "query": row.query,
         "rank": rank,
         "score": row.facts[rank - 1]["score"],
-        "verdict": _verdicts(context.ledger.usage(row.id)).get(fact_id, "not observed"),
+        "verdict": final_verdicts(context.ledger.usage(row.id)).get(fact_id, "not observed"),
     }
 
 
