@@ -76,8 +76,8 @@ __all__ = [
     "LanguageModel", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "Origin",
     "Outcome", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Restore",
     "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot", "Statistics", "Status",
-    "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage", "UsageReport", "View", "bind",
-    "default_engram",
+    "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage", "UsageReport", "View",
+    "bind", "default_engram",
 ]  # fmt: skip
 
 

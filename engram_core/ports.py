@@ -480,6 +480,10 @@ class Ledger(Protocol):
         """Every recallable fact that was ever shown, any order; scopes as for `stored_counts`."""
         ...
 
+    def fact_usage(self, fact_id: str) -> FactUsage | None:
+        """The same of one fact, whatever its status; None if it was never shown."""
+        ...
+
     def never_recalled(self, scope: Scope | None, limit: int, *, below: bool) -> list[str]:
         """Ids of recallable facts that no recall has shown, most important and then oldest first."""
         ...

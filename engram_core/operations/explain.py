@@ -12,6 +12,7 @@ from engram_core.domain.fact import Fact
 from engram_core.domain.message import Episode
 from engram_core.domain.scope import Scope
 from engram_core.measure.usage import final_verdicts
+from engram_core.measure.usefulness import NEUTRAL, posterior
 from engram_core.operations.context import Context
 from engram_core.operations.edit import find
 from engram_core.ports import Decision, RecallRow
@@ -74,12 +75,14 @@ class FactExplanation:
         sources: The messages it was made of, as handed over.
         history: Every decision, oldest first.
         recalls: The latest recalls that showed it, newest first, with rank, score and verdict.
+        usage: All of them in numbers: how often it was shown, judged and used, and how useful that makes it, 0 to 1.
     """
 
     fact: Fact
     sources: tuple[Mapping[str, Any], ...]
     history: tuple[Decision, ...]
     recalls: tuple[Mapping[str, Any], ...]
+    usage: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -88,6 +91,7 @@ class FactExplanation:
             "sources": list(self.sources),
             "history": [decision_dict(decision) for decision in self.history],
             "recalls": list(self.recalls),
+            "usage": dict(self.usage),
         }
 
     def __str__(self) -> str:
@@ -103,6 +107,11 @@ class FactExplanation:
         for decision in self.history:
             refused = " (refused)" if decision.refused else ""
             lines.append(f"  {decision.at:%Y-%m-%d %H:%M} {decision.action}{refused}: {decision.reason}")
+        if self.usage["shown"]:
+            lines.append(
+                f"  shown {self.usage['shown']} times, judged {self.usage['judged']}, used {self.usage['used']}: "
+                f"usefulness {self.usage['usefulness']:.2f} (0.20 without verdicts)"
+            )
         for item in self.recalls:
             lines.append(f"  recalled {item['at'][:16]} at rank {item['rank']}, {item['verdict']}: {item['query']!r}")
         return "\n".join(lines)
@@ -172,7 +181,16 @@ def _explain_fact(context: Context, fact: Fact) -> FactExplanation:
         sources=tuple(_sources(context, fact)),
         history=tuple(context.ledger.history(fact.id)),
         recalls=tuple(_recalled(context, row, fact.id) for row in recalls),
+        usage=_usage(context, fact.id),
     )
+
+
+def _usage(context: Context, fact_id: str) -> dict[str, float]:
+    row = context.ledger.fact_usage(fact_id)
+    if row is None:
+        return {"shown": 0, "judged": 0, "used": 0, "usefulness": NEUTRAL}
+    useful = round(posterior(row.recalled, row.used), 4)
+    return {"shown": row.shown, "judged": row.judged, "used": row.times_used, "usefulness": useful}
 
 
 def _sources(context: Context, fact: Fact) -> list[dict[str, Any]]:

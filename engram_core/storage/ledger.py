@@ -403,14 +403,21 @@ class SqlLedger:
 
     def fact_usages(self, scope: Scope | None, *, below: bool) -> list[FactUsage]:
         where, parameters = _inside(scope, below=below)
+        return self._fact_usages(f"f.status IN {_LIVE} AND {where}", parameters)
+
+    def fact_usage(self, fact_id: str) -> FactUsage | None:
+        found = self._fact_usages("f.id=?", (storable(fact_id),))
+        return found[0] if found else None
+
+    def _fact_usages(self, where: str, parameters: tuple[Any, ...]) -> list[FactUsage]:
         shown = (
             "SELECT f.id, s.path, f.kind, COUNT(*) FROM facts f JOIN scopes s ON s.id=f.scope_id "
-            f"JOIN recalled r ON r.fact_id=f.id WHERE f.status IN {_LIVE} AND {where} GROUP BY f.id, s.path, f.kind"
+            f"JOIN recalled r ON r.fact_id=f.id WHERE {where} GROUP BY f.id, s.path, f.kind"
         )
         tallied = (
             f"SELECT {', '.join(f't.{name}' for name in Tally._fields)}, j.judged FROM tallies t "
             "JOIN scopes j ON j.id=t.scope_id JOIN facts f ON f.id=t.fact_id JOIN scopes s ON s.id=f.scope_id "
-            f"WHERE f.status IN {_LIVE} AND {where}"
+            f"WHERE {where}"
         )
         tallies = [(Tally._make(row[:-1]), row[-1]) for row in self._read(tallied, parameters)]
         weights = usefulness.summed(tallies)

@@ -214,6 +214,8 @@ class BooksClauses(LedgerFixtures):
         assert rows[four.id][3:6] == (2, 2, 1)
         assert rows[four.id][6:] == pytest.approx((2.0, 0.5))
         assert {row.fact_id for row in ledger.fact_usages(ALICE, below=False)} == {one.id, two.id}
+        assert [ledger.fact_usage(id_) for id_ in (one.id, two.id)] == [rows[one.id], rows[two.id]]
+        assert ledger.fact_usage(three.id) is None is ledger.fact_usage(samples.new_id())
         assert ledger.never_recalled(None, 10, below=True) == [three.id, five.id]
         assert ledger.never_recalled(None, 1, below=True) == [three.id]
         assert ledger.never_recalled(other, 10, below=False) == [five.id]

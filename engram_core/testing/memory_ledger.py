@@ -397,16 +397,21 @@ class MemoryLedger:
 
     def fact_usages(self, scope: Scope | None, *, below: bool) -> list[FactUsage]:
         with self._lock:
-            shown = Counter(item["id"] for row in self._recalls.values() for item in row.facts)
-            found = []
-            for fact in self._inside(scope, below=below):
-                if fact.id not in shown:
-                    continue
-                tallies = [(held[fact.id], self._judged[by]) for by, held in self._tallies.items() if fact.id in held]
-                weights = usefulness.summed(tallies).get(fact.id, (0.0, 0.0))
-                judged, used = (sum(getattr(tally, name) for tally, _ in tallies) for name in ("judged", "times_used"))
-                found.append(FactUsage(fact.id, fact.scope, fact.kind, shown[fact.id], judged, used, *weights))
-            return found
+            found = map(self._fact_usage, self._inside(scope, below=below))
+            return [usage for usage in found if usage.shown]
+
+    def fact_usage(self, fact_id: str) -> FactUsage | None:
+        with self._lock:
+            kept = self._state.facts.get(fact_id)
+            usage = self._fact_usage(kept.fact) if kept is not None else None
+            return usage if usage is not None and usage.shown else None
+
+    def _fact_usage(self, fact: Fact) -> FactUsage:
+        shown = sum(item["id"] == fact.id for row in self._recalls.values() for item in row.facts)
+        tallies = [(held[fact.id], self._judged[by]) for by, held in self._tallies.items() if fact.id in held]
+        weights = usefulness.summed(tallies).get(fact.id, (0.0, 0.0))
+        judged, used = (sum(getattr(tally, name) for tally, _ in tallies) for name in ("judged", "times_used"))
+        return FactUsage(fact.id, fact.scope, fact.kind, shown, judged, used, *weights)
 
     def never_recalled(self, scope: Scope | None, limit: int, *, below: bool) -> list[str]:
         with self._lock:

@@ -195,7 +195,12 @@ def test_the_report_counts_what_became_of_every_fact(store):
     assert store.usage("acme", now=report.at).totals == report.totals
     assert store.usage("acme/supp", now=report.at).totals["stored"] == 0
     assert all(len(memory.usage(top=1).to_dict()[name]) <= 1 for name in ("most_useful", "never_recalled"))
-    assert "used" in {item["verdict"] for item in memory.explain(report.most_useful[0]["id"]).recalls}
+    explained = memory.explain(report.most_useful[0]["id"])
+    assert "used" in {item["verdict"] for item in explained.recalls}
+    assert explained.usage["used"] == report.most_useful[0]["used"] >= 1
+    assert f"used {explained.usage['used']}: usefulness 0." in str(explained)
+    unseen = memory.explain(report.never_recalled[0]["id"])
+    assert unseen.to_dict()["usage"] == {"shown": 0, "judged": 0, "used": 0, "usefulness": 0.2}
 
 
 async def test_the_report_has_an_async_twin(store):
