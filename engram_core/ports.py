@@ -331,6 +331,22 @@ class PolicyVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class Night:
+    """One nightly run: where it was asked for (None: the whole store), and its totals once it is over."""
+
+    id: str
+    scope: Scope | None
+    principal: str
+    at: datetime
+    totals: Mapping[str, int] | None = None
+
+    @property
+    def path(self) -> str | None:
+        """The scope's path; None for the whole store."""
+        return self.scope.path if self.scope is not None else None
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """One build of the vector index.
 
@@ -508,6 +524,23 @@ class Ledger(Protocol):
 
     def replace_vectors(self, fresh: Iterable[FreshVectors], embedder: str) -> None:
         """Replace vectors and the setting `embedder` in one transaction; pending facts become live."""
+        ...
+
+    # nights
+    def save_night(self, night: Night) -> None:
+        """Record a night, or its end."""
+        ...
+
+    def nights(self, limit: int) -> list[Night]:
+        """The latest nights, newest first."""
+        ...
+
+    def save_scope_night(self, night_id: str, scope: Scope, report: Mapping[str, Any]) -> None:
+        """Record what a night did to a scope; a later report takes the place of an earlier one."""
+        ...
+
+    def scope_nights(self, night_id: str) -> list[dict[str, Any]]:
+        """What a night did, scope by scope in the order of the paths."""
         ...
 
     # the index's books

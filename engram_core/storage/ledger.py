@@ -32,6 +32,7 @@ from engram_core.ports import (
     Generation,
     Indexed,
     Judged,
+    Night,
     Parked,
     PolicyVersion,
     RecallRow,
@@ -508,6 +509,37 @@ class SqlLedger:
             writing.replace_vectors(connection, fresh)
             writing.upsert(connection, t.settings, [{"name": "embedder", "value": embedder}], ["name"])
 
+    # --- nights ---
+
+    def save_night(self, night: Night) -> None:
+        row = {
+            "id": night.id,
+            "path": night.path,
+            "principal": storable(night.principal),
+            "at": epoch(night.at),
+            "totals": dumps(dict(night.totals)) if night.totals is not None else None,
+        }
+        with self._mapped(), self._engines.writer.begin() as connection:
+            writing.upsert(connection, t.nights, [row], ["id"])
+
+    def nights(self, limit: int) -> list[Night]:
+        rows = self._read(
+            "SELECT id, path, principal, at, totals FROM nights ORDER BY at DESC, id DESC LIMIT ?", (limit,)
+        )
+        return [_night(row) for row in rows]
+
+    def save_scope_night(self, night_id: str, scope: Scope, report: Mapping[str, Any]) -> None:
+        with self._mapped(), self._engines.writer.begin() as connection:
+            scope_id = writing.scope_id(connection, scope)
+            row = {"night_id": night_id, "scope_id": scope_id, "report": dumps(dict(report))}
+            writing.upsert(connection, t.scope_nights, [row], ["night_id", "scope_id"])
+
+    def scope_nights(self, night_id: str) -> list[dict[str, Any]]:
+        query = (
+            "SELECT n.report FROM scope_nights n JOIN scopes s ON s.id=n.scope_id WHERE n.night_id=? ORDER BY s.path"
+        )
+        return [json.loads(row[0]) for row in self._read(query, (night_id,))]
+
     # --- the index's books ---
 
     def generations(self) -> list[Generation]:
@@ -734,6 +766,13 @@ def _usage_row(row: Any) -> UsageRow:
     at = moment(row["at"])
     assert at is not None
     return UsageRow(row["recall_id"], Scope(row["path"]), at, row["response"], json.loads(row["verdicts"]))
+
+
+def _night(row: Any) -> Night:
+    id_, path, principal, at, totals = row
+    made = moment(at)
+    assert made is not None
+    return Night(id_, Scope(path) if path else None, principal, made, json.loads(totals) if totals else None)
 
 
 def _parked(row: Any) -> Parked:

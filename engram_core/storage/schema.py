@@ -18,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0002"
+HEAD = "0006"
 """The newest migration; a test keeps it equal to the scripts' head."""
 
 metadata = MetaData(
@@ -232,6 +232,24 @@ policies = Table(
     Column("principal", String(200), nullable=False),
     Column("at", Float, nullable=False),
     UniqueConstraint("scope_id", "version"),
+)
+
+nights = Table(
+    "nights",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("path", String(520)),
+    Column("principal", String(200), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("totals", Text),
+)
+
+scope_nights = Table(
+    "scope_nights",
+    metadata,
+    Column("night_id", ForeignKey("nights.id", ondelete="CASCADE"), primary_key=True),
+    Column("scope_id", ForeignKey("scopes.id"), primary_key=True),
+    Column("report", Text, nullable=False),
 )
 
 generations = Table(

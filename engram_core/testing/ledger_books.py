@@ -18,7 +18,7 @@ from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
 from engram_core.measure.usefulness import DECAY, decayed
-from engram_core.ports import Batch, Collection, FreshVectors, Generation, Ledger, Parked, UsageRow
+from engram_core.ports import Batch, Collection, FreshVectors, Generation, Ledger, Night, Parked, UsageRow
 from engram_core.testing import samples
 from engram_core.testing.ledger_commits import ALICE, LedgerFixtures
 
@@ -252,6 +252,26 @@ class BooksClauses(LedgerFixtures):
         ]
         ledger.record_usage(UsageRow(recall_id or row.id, scope, samples.START, "answer", verdicts, question))
         return recall_id or row.id
+
+    def test_nights_are_kept_with_what_they_did(self, ledger: Ledger, another: Ledger) -> None:
+        samples.add(ledger, ALICE, ["one"])
+        samples.add(ledger, "acme", ["two"])
+        hours = (1, 2, 0)
+        nights = [
+            Night(samples.new_id(), ALICE if hour else None, samples.PRINCIPAL, samples.START + timedelta(hours=hour))
+            for hour in hours
+        ]
+        for night in nights:
+            ledger.save_night(night)
+        ended = replace(nights[0], totals={"forgotten": 3})
+        ledger.save_night(ended)
+        assert another.nights(10) == [nights[1], ended, nights[2]]
+        assert another.nights(1) == [nights[1]]
+        ledger.save_scope_night(nights[0].id, ALICE, {"scope": "first", "é": [1]})
+        ledger.save_scope_night(nights[0].id, ALICE, {"scope": ALICE.path, "é": [1, 2]})
+        ledger.save_scope_night(nights[0].id, Scope("acme"), {"scope": "acme"})
+        assert another.scope_nights(nights[0].id) == [{"scope": "acme"}, {"scope": ALICE.path, "é": [1, 2]}]
+        assert another.scope_nights(nights[1].id) == []
 
     def test_failures_are_kept_newest_first(self, ledger: Ledger) -> None:
         items = [Parked("adapter", ALICE, samples.START, f"error {n}", {"n": n, "é": [1]}) for n in range(3)]

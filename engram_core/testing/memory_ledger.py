@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import takewhile
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from engram_core.domain.errors import Conflict, InvalidInput
 from engram_core.domain.fact import Fact, Status
@@ -29,6 +29,7 @@ from engram_core.ports import (
     Generation,
     Indexed,
     Judged,
+    Night,
     Parked,
     PolicyVersion,
     RecallRow,
@@ -86,6 +87,8 @@ class MemoryLedger:
         self._judged: Counter[Scope] = Counter()
         self._policies: list[PolicyVersion] = []
         self._settings: dict[str, str] = {}
+        self._nights: dict[str, Night] = {}
+        self._scope_nights: dict[tuple[str, Scope], dict[str, Any]] = {}
         self._generations: dict[str, Generation] = {}
         self._collections: dict[tuple[str, int], Collection] = {}
         self._leases: dict[str, tuple[str, float]] = {}
@@ -474,6 +477,25 @@ class MemoryLedger:
                 kept.seq = self._state.scope_seq[kept.fact.scope] = self._state.seq
             self._judgements = [(tick, replace(row, question=None)) for tick, row in self._judgements]
             self._settings["embedder"] = embedder
+
+    # --- nights ---
+
+    def save_night(self, night: Night) -> None:
+        with self._lock:
+            self._nights[night.id] = night
+
+    def nights(self, limit: int) -> list[Night]:
+        with self._lock:
+            return sorted(self._nights.values(), key=lambda night: (night.at, night.id), reverse=True)[:limit]
+
+    def save_scope_night(self, night_id: str, scope: Scope, report: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._scope_nights[night_id, scope] = _copied(dict(report))
+
+    def scope_nights(self, night_id: str) -> list[dict[str, Any]]:
+        with self._lock:
+            found = sorted((key[1], report) for key, report in self._scope_nights.items() if key[0] == night_id)
+            return [_copied(report) for _, report in found]
 
     # --- the index's books ---
 

@@ -1,0 +1,60 @@
+"""Schedule: calls something at cron times, in a thread of this process. It knows nothing of what it calls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from engram_core.domain.errors import InvalidInput, MissingExtra
+
+logger = logging.getLogger("engram")
+
+MISFIRE_S = 3_600
+"""How late a call may still be made, for example after the machine slept."""
+
+
+class Schedule:
+    """A running schedule; `stop` ends it. One call at a time: what comes due meanwhile is made up for once.
+
+    Args:
+        job: What to call. What it raises is logged, and the schedule goes on.
+        cron: Five fields, minute hour day month weekday, in local time, such as `0 3 * * *`.
+
+    Raises:
+        InvalidInput: `cron` is malformed.
+        MissingExtra: APScheduler is not installed.
+    """
+
+    def __init__(self, job: Callable[[], object], cron: str) -> None:
+        try:
+            from apscheduler.schedulers.background import BackgroundScheduler  # noqa: PLC0415 - an extra
+            from apscheduler.triggers.cron import CronTrigger  # noqa: PLC0415
+        except ImportError as error:
+            raise MissingExtra('A schedule needs APScheduler: pip install "engram-agent-memory[schedule]"') from error
+        try:
+            trigger = CronTrigger.from_crontab(cron)
+        except (ValueError, AttributeError) as error:
+            raise InvalidInput(f"{cron!r} is no cron expression such as '0 3 * * *': {error}.") from error
+        self._job = job
+        self._scheduler: Any = BackgroundScheduler(daemon=True)
+        self._entry: Any = self._scheduler.add_job(
+            self._run, trigger, coalesce=True, max_instances=1, misfire_grace_time=MISFIRE_S
+        )
+        self._scheduler.start()
+
+    @property
+    def next_at(self) -> Any:
+        """When it is called next, an aware datetime; None once it was stopped."""
+        return self._entry.next_run_time if self._scheduler.running else None
+
+    def stop(self) -> None:
+        """End the schedule and wait for a call in progress. May be called twice."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=True)
+
+    def _run(self) -> None:
+        try:
+            self._job()
+        except Exception:
+            logger.exception("engram: a scheduled call failed; the schedule goes on")
