@@ -24,9 +24,11 @@ from engram_core.operations import edit
 from engram_core.operations import explain as explaining
 from engram_core.operations import observe as observing
 from engram_core.operations import recall as recalling
+from engram_core.operations import sleep as sleeping
 from engram_core.operations import usage as reporting
 from engram_core.operations.background import Worker
 from engram_core.operations.context import Context
+from engram_core.operations.schedule import Schedule
 from engram_core.ports import Clock, Decision, NewId, Parked
 
 Facts = list[Fact]
@@ -55,6 +57,7 @@ class Engram:
         self._worker = worker
         self._close = close
         self._closed = False
+        self._schedules: list[Schedule] = []
         self._closing = threading.Lock()
 
     @classmethod
@@ -183,6 +186,66 @@ class Engram:
         at = _moment(now, self.context.clock)
         return reporting.report(self.context, where, below=True, top=top, days=days, now=at)
 
+    def sleep(
+        self,
+        scope: Scope | str | None = None,
+        *,
+        dry_run: bool = False,
+        principal: str | None = None,
+        now: datetime | None = None,
+        progress: sleeping.Progress | None = None,
+    ) -> sleeping.SleepReport:
+        """Run a night: forget, consolidate, and what the scopes' designs propose. Safe beside running agents.
+
+        Each change is one transaction: a night that is killed leaves nothing half done, and the next one does the rest.
+        What is archived can be restored; the report stays in the ledger (`nights`).
+
+        Args:
+            scope: A path, for it and all below it; None for every scope.
+            dry_run: Return the plan and write nothing. Consolidation is then planned as if nothing were forgotten first.
+            principal: Who acts, for the facts' histories; default the owner.
+            now: The time of the night, for replays.
+            progress: Called with (what is being done, steps done, steps in all).
+
+        Raises:
+            InvalidScope, InvalidInput: An argument is malformed.
+            StoreUnavailable: The ledger cannot be read. Trouble with one scope is in the report, and the night goes on.
+        """
+        where = Scope.coerce(scope) if scope is not None else None
+        who = _principal(principal) if principal is not None else self.owner
+        at = _moment(now, self.context.clock)
+        return sleeping.sleep(self.context, where, who, at, dry_run=dry_run, progress=progress)
+
+    def nights(self, limit: int = 10) -> list[dict[str, Any]]:
+        """The latest nights, newest first: `id`, `at`, `scope`, `principal`, `totals` and the `scopes` that changed.
+
+        `totals` is None for a night that was killed or is still at work.
+
+        Raises:
+            InvalidInput: `limit` is not from 1 to 1,000.
+        """
+        return sleeping.nights(self.context, limit)
+
+    def schedule_sleep(self, cron: str = "0 3 * * *", *, scope: Scope | str | None = None) -> Schedule:
+        """Run `sleep` at cron times in a thread of this process, until the schedule is stopped or the store closed.
+
+        Args:
+            cron: Minute, hour, day, month, weekday, in local time; default every night at three.
+            scope: As for `sleep`.
+
+        Returns:
+            The schedule: `next_at`, `stop()`.
+
+        Raises:
+            InvalidScope, InvalidInput: An argument is malformed.
+            MissingExtra: APScheduler is not installed (the extra `schedule`).
+        """
+        self.context  # noqa: B018 - raises when closed
+        where = Scope.coerce(scope) if scope is not None else None
+        schedule = Schedule(lambda: self.sleep(where), cron)
+        self._schedules.append(schedule)
+        return schedule
+
     def reindex(self, *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
         """Build the vector index anew from the ledger, in a new place, and swap it in. Recall goes on meanwhile.
 
@@ -207,6 +270,9 @@ class Engram:
         with self._closing:
             if self._closed:
                 return
+            # What is under way may end; nothing new begins.
+            for schedule in self._schedules:
+                schedule.stop()
             self._closed = True
         self._worker.close()
         self._close()
@@ -247,6 +313,24 @@ class Engram:
     ) -> reporting.UsageReport:
         """`usage`, off the event loop."""
         return await off_loop(self.usage, scope, top=top, days=days, now=now)
+
+    async def asleep(
+        self,
+        scope: Scope | str | None = None,
+        *,
+        dry_run: bool = False,
+        principal: str | None = None,
+        now: datetime | None = None,
+        progress: sleeping.Progress | None = None,
+    ) -> sleeping.SleepReport:
+        """`sleep`, off the event loop."""
+        return await off_loop(
+            self.sleep, scope, dry_run=dry_run, principal=principal, now=now, progress=progress
+        )
+
+    async def anights(self, limit: int = 10) -> list[dict[str, Any]]:
+        """`nights`, off the event loop."""
+        return await off_loop(self.nights, limit)
 
     async def areindex(self, *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
         """`reindex`, off the event loop."""

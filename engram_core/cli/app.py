@@ -222,6 +222,40 @@ def restore(place: Place, id_: FactId, reason: Why = None) -> Result:
 
 
 @command(app)
+def sleep(
+    place: Place,
+    scope: Annotated[
+        str | None, typer.Argument(metavar="SCOPE", help="A scope and all below it; without one, every scope.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan with its reasons; change nothing.")] = False,
+    show_all: All = False,
+) -> Result:
+    """Run a night: forget and consolidate, by each scope's policy. Exit code 1: some scope was busy or failed."""
+    from engram_core.cli import render  # noqa: PLC0415
+    from engram_core.cli.progress import stages  # noqa: PLC0415
+
+    with place.open() as engram, stages() as move:
+        report = engram.sleep(scope, dry_run=dry_run, principal=place.principal, progress=move)
+        view = {"store": place.shown, **report.to_dict()}
+        texts = _texts(engram, view) if dry_run else {}
+    code = PROBLEMS if view["totals"]["busy"] or view["totals"]["failed"] else FINE
+    return Result(view, partial(render.slept, view=view, texts=texts, with_all=show_all), code)
+
+
+@command(app)
+def nights(
+    place: Place,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="Nights at most, 1 to 1000.")] = 10,
+) -> Result:
+    """List the latest nights and what they did."""
+    from engram_core.cli import render  # noqa: PLC0415
+
+    with place.open() as engram:
+        view = {"store": place.shown, "nights": engram.nights(limit)}
+    return Result(view, partial(render.nights, view=view))
+
+
+@command(app)
 def usage(
     place: Place,
     scope: Annotated[
@@ -328,6 +362,12 @@ def _scope_of(engram: Engram, id_: str) -> str:
     if not found:
         raise FactNotFound(f"{id_!r} is neither a fact nor a recall of this store. `engram list SCOPE` shows facts.")
     return found[0].path
+
+
+def _texts(engram: Engram, view: dict[str, Any]) -> dict[str, str]:
+    """The words of the facts that a plan would archive, for people; the JSON has ids."""
+    ids = [item["id"] for night in view["scopes"] for item in night["forget"].get("proposals", ())]
+    return {fact.id: fact.display for fact in engram.context.ledger.facts(ids)}
 
 
 def _messages(texts: Sequence[str], file: Path | None, speaker: str | None) -> list[Message]:

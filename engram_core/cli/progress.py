@@ -11,6 +11,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on terminals that is moved by calling with (what is being done, done, total)."""
+    console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("sleep", total=None)
+
+        def move(label: str, done: int, total: int) -> None:
+            progress.update(task, description=label, completed=done, total=total)
+
+        yield move
+
+
+@contextmanager
 def bar(label: str, *, shown: bool | None = None) -> Iterator[Callable[[int, int], None]]:
     """A bar that is moved by calling with (done, total).
 

@@ -33,6 +33,73 @@ def added(paper: Paper, view: View, *, with_each: bool) -> None:
         paper.remark(f"{view['pending']} facts are not embedded yet; they are found by words and retried.")
 
 
+def slept(paper: Paper, view: View, *, texts: Mapping[str, str], with_all: bool) -> None:
+    """A night scope by scope; a rehearsal with every proposal and its reason."""
+    rows = [_night(item) for item in view["scopes"]]
+    columns = ("facts", "after", "forget", "clusters", "brief")
+    paper.table((Column("scope"), Column("state"), *(Column(name, is_right=True) for name in columns)), rows)
+    for item in view["scopes"]:
+        if item["error"]:
+            paper.line(f"{item['scope']}: {item['error']}", "bold red")
+        if view["dry_run"] and item["state"] == "done":
+            _plan(paper, item, texts, with_all=with_all)
+    totals = view["totals"]
+    verb = "would be" if view["dry_run"] else "were"
+    paper.remark(
+        f"{totals['forgotten']} facts {verb} archived as forgettable and {totals['clusters']} clusters consolidated: "
+        f"{totals['vectors_saved']} live facts and {totals['tokens_saved']} tokens fewer. Night {view['id']}."
+    )
+    if totals["busy"]:
+        paper.remark(f"{totals['busy']} scopes were left alone: another night is at work on them. Run it again later.")
+
+
+def _night(item: View) -> View:
+    brief = item["brief"]
+    return {
+        "scope": item["scope"],
+        "state": item["state"],
+        "facts": item["live"][0],
+        "after": item["live"][1],
+        "forget": item["forget"].get("archive", ""),
+        "clusters": item["consolidate"].get("done", ""),
+        "brief": f"{brief['before']['tokens']} > {brief['after']['tokens']} tokens" if brief else "",
+    }
+
+
+def _plan(paper: Paper, item: View, texts: Mapping[str, str], *, with_all: bool) -> None:
+    few = None if with_all else FEW
+    forget, found = item["forget"], item["consolidate"]
+    proposals = [{**row, "fact": texts.get(row["id"], ""), "why": _rule(row)} for row in forget["proposals"]]
+    clusters = [
+        {"facts": len(row["fact_ids"]), "fact": row["text"] or row["into"] or "", "why": row["refused"] or _rule(row)}
+        for row in found["clusters"]
+    ]
+    if proposals:
+        paper.line()
+        paper.line(f"{item['scope']}: would be archived", "bold")
+        paper.table((_FACT, _WHY, _ID), proposals[:few], under="id")
+    if clusters:
+        paper.line()
+        paper.line(f"{item['scope']}: would be consolidated. {found['cost']}", "bold")
+        paper.table((Column("facts", is_right=True), _FACT, _WHY), clusters[:few])
+    for change in item["design"]:
+        paper.line(f"{item['scope']}: {change['change']} {change['fact_id']}: {change['refused'] or change['reason']}")
+    if forget["over"]:
+        paper.remark(f"{item['scope']}: {forget['over']} facts above max_facts stay, because all others are protected.")
+
+
+def nights(paper: Paper, view: View) -> None:
+    """The latest nights."""
+    names = ("scopes", "forgotten", "clusters", "vectors_saved", "tokens_saved", "busy", "failed")
+    rows = [
+        {"at": item["at"][:16], "scope": item["scope"] or "(all)", "id": item["id"]}
+        | {name.replace("_", " "): (item["totals"] or {}).get(name, "") for name in names}
+        for item in view["nights"]
+    ]
+    counts = (Column(name.replace("_", " "), is_right=True) for name in names)
+    paper.table((Column("at"), Column("scope"), *counts, _ID), rows, under="id")
+
+
 def usage(paper: Paper, view: View) -> None:
     """Counts by scope and kind, then the leading facts of each list."""
     counts = tuple(
