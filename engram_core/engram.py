@@ -202,7 +202,7 @@ class Engram:
 
         Args:
             scope: A path, for it and all below it; None for every scope.
-            dry_run: Return the plan and write nothing. Consolidation is then planned as if nothing were forgotten first.
+            dry_run: Return the plan and write nothing. Consolidation is then planned as if nothing was forgotten.
             principal: Who acts, for the facts' histories; default the owner.
             now: The time of the night, for replays.
             progress: Called with (what is being done, steps done, steps in all).
@@ -324,9 +324,7 @@ class Engram:
         progress: sleeping.Progress | None = None,
     ) -> sleeping.SleepReport:
         """`sleep`, off the event loop."""
-        return await off_loop(
-            self.sleep, scope, dry_run=dry_run, principal=principal, now=now, progress=progress
-        )
+        return await off_loop(self.sleep, scope, dry_run=dry_run, principal=principal, now=now, progress=progress)
 
     async def anights(self, limit: int = 10) -> list[dict[str, Any]]:
         """`nights`, off the event loop."""

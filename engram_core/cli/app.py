@@ -227,7 +227,7 @@ def sleep(
     scope: Annotated[
         str | None, typer.Argument(metavar="SCOPE", help="A scope and all below it; without one, every scope.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan with its reasons; change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its reasons; change nothing.")] = False,
     show_all: All = False,
 ) -> Result:
     """Run a night: forget and consolidate, by each scope's policy. Exit code 1: some scope was busy or failed."""

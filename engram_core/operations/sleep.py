@@ -1,7 +1,7 @@
 """Sleep: the night of one scope or all: forget, consolidate, and what the design proposes. It orders; others judge.
 
 Each step plans, then writes in transactions that are whole by themselves, so that a night that is killed leaves nothing
-half done and the next one does the rest. Two nights at once do no harm: whoever comes second to a scope leaves it alone.
+half done and the next one does the rest. Two nights at once do no harm: who comes second to a scope leaves it alone.
 """
 
 from __future__ import annotations
