@@ -171,7 +171,9 @@ def _fact(paper: Paper, view: View) -> None:
     if view["recalls"]:
         paper.line()
         paper.line("recalled", "bold")
-        paper.line("shown {shown} times, judged {judged}, used {used}; usefulness {usefulness:.2f}".format(**view["usage"]))
+        numbers = view["usage"]
+        counts = ", ".join(f"{name} {numbers[name]}" for name in ("shown", "judged", "used"))
+        paper.line(f"{counts}, usefulness {numbers['usefulness']:.2f}")
         rows = [{**item, "at": item["at"][:16], "score": f"{item['score']:.3f}"} for item in view["recalls"]]
         columns = (Column("at"), Column("rank", is_right=True), _SCORE, Column("verdict"))
         paper.table((*columns, Column("query", is_wide=True), _ID), rows, under="id")
