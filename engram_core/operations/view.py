@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +22,8 @@ from engram_core.ports import LanguageModel, ScopeState, Snapshot
 
 MAX_RARE_STEMS = 8
 MAX_TOGETHER = 4
+MOST_STEMS = 10_000
+"""Stems asked for in one query; databases bind no more than some 30,000 values."""
 WITH_NEIGHBOURS = 30
 """Best hits of each search whose neighbours are read too."""
 MAX_POSTINGS = 2_000
@@ -81,6 +83,24 @@ class ScopedView:
         """Live facts of this very scope by duplicate key."""
         self.reads += 1
         return self.context.ledger.twins(self.scope, keys)
+
+    def known_words(self, stems: Collection[str]) -> frozenset[str]:
+        """Those of the stems that occur in a recallable fact of this very scope."""
+        self.reads += 1
+        own = [state.id for state in self.states if state.scope == self.scope]
+        return frozenset(
+            stem
+            for scope_id in own
+            for chunk in _chunks(sorted(stems), MOST_STEMS)
+            for stem, (in_bodies, _) in self.context.ledger.frequencies(scope_id, chunk).items()
+            if in_bodies
+        )
+
+    def last_said(self, session: str) -> str | None:
+        """The text of the last statement of a session in this very scope."""
+        self.reads += 1
+        last = self.context.ledger.tail(self.scope, session)
+        return last.text if last is not None else None
 
     def facts(self, ids: Sequence[str]) -> list[Fact]:
         """Facts of the readable scopes by id."""
@@ -163,6 +183,10 @@ class ScopedView:
             context_counts=_counts([row.context_stems for row in kept], stems),
             is_complete=False,
         )
+
+
+def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 @dataclass(frozen=True, slots=True)
