@@ -25,6 +25,7 @@ from engram_core.ports import (
     Batch,
     Collection,
     Decision,
+    ForgetScore,
     FreshVectors,
     Generation,
     Indexed,
@@ -32,6 +33,7 @@ from engram_core.ports import (
     PolicyVersion,
     RecallRow,
     ScopeState,
+    Standing,
     Tail,
     UsageRow,
 )
@@ -59,6 +61,12 @@ _INDEXED = (
 )
 _INDEXED_LIGHT = _INDEXED.replace("content, context", "NULL, context").replace("body_stems, context_stems", "'', ''")
 _LIVE = "('live', 'pending')"
+_STANDING = (
+    "SELECT id, kind, importance, trust, CASE WHEN pinned THEN 1 ELSE 0 END, created_at, said_at, restored_at, "
+    "valid_until, superseded_by, session, CASE WHEN duplicate_key = '' THEN '' "
+    "ELSE duplicate_key || ' ' || channel || ' ' || principal END, LENGTH(text), forget_score "
+    f"FROM facts WHERE scope_id=? AND status IN {_LIVE} ORDER BY pk"
+)
 _RECORD = (
     "INSERT INTO recalls (id, scope_id, principal, session, at, query, text_tokens, token_counter, degraded, "
     "policy_version, facts, dropped, stages) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
@@ -258,6 +266,22 @@ class SqlLedger:
         rows = self._read("SELECT id FROM facts WHERE status='pending' ORDER BY pk LIMIT ?", (limit,))
         return self.facts([row[0] for row in rows])
 
+    # --- what forgetting reads and writes ---
+
+    def standings(self, scope_id: int) -> list[Standing]:
+        return list(map(Standing._make, self._read(_STANDING, (scope_id,))))
+
+    def session_starts(self, scope_id: int) -> dict[str, float]:
+        query = "SELECT session, MIN(said_at) FROM facts WHERE scope_id=? AND session IS NOT NULL GROUP BY session"
+        return dict(self._read(query, (scope_id,)))
+
+    def save_scores(self, scores: Sequence[ForgetScore]) -> None:
+        if not scores:
+            return
+        # Lost in a power cut, a score is simply computed again.
+        with self._observing() as connection:
+            writing.save_scores(connection, scores)
+
     # --- what happened ---
 
     def history(self, fact_id: str) -> list[Decision]:
@@ -376,8 +400,7 @@ class SqlLedger:
         )
         if not rows:
             return PolicyVersion(None, 0, MemoryPolicy.preset("default"))
-        path, version, policy, principal, at = rows[0]
-        return PolicyVersion(Scope(path), version, MemoryPolicy.validated(json.loads(policy)), principal, moment(at))
+        return _policy_version(rows[0])
 
     def set_policy(self, scope: Scope, policy: MemoryPolicy, principal: str, at: datetime) -> PolicyVersion:
         with self._mapped(), self._engines.writer.begin() as connection:
@@ -396,6 +419,14 @@ class SqlLedger:
                 },
             )
         return PolicyVersion(scope, version, policy, principal, at)
+
+    def policy_versions(self, scopes: Sequence[Scope]) -> list[PolicyVersion]:
+        rows = self._read(
+            "SELECT s.path, p.version, p.policy, p.principal, p.at FROM policies p JOIN scopes s ON s.id=p.scope_id "
+            f"WHERE s.path IN ({_marks(scopes)}) ORDER BY p.id",
+            tuple(scope.path for scope in scopes),
+        )
+        return [_policy_version(row) for row in rows]
 
     def setting(self, name: str) -> str | None:
         rows = self._read("SELECT value FROM settings WHERE name=?", (name,))
@@ -577,6 +608,11 @@ def _without_password(url: str) -> str:
 def _scope_state(row: Any) -> ScopeState:
     id_, path, seq, live, recallable, body_words, context_words, speakers = row
     return ScopeState(id_, Scope(path), seq, live, recallable, body_words, context_words, json.loads(speakers))
+
+
+def _policy_version(row: Any) -> PolicyVersion:
+    path, version, policy, principal, at = row
+    return PolicyVersion(Scope(path), version, MemoryPolicy.validated(json.loads(policy)), principal, moment(at))
 
 
 def _decisions() -> Any:

@@ -18,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0001"
+HEAD = "0004"
 """The newest migration; a test keeps it equal to the scripts' head."""
 
 metadata = MetaData(
@@ -105,6 +105,7 @@ facts = Table(
     Column("superseded_by", String(36)),
     Column("forget_score", Float),
     Column("forget_terms", Text, nullable=False),
+    Column("restored_at", Float),
     Column("metadata", Text, nullable=False),
     # what recall reads; derived from the text at write
     Column("duplicate_key", String(64), nullable=False),

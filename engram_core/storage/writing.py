@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from engram_core.domain.errors import Conflict
 from engram_core.domain.fact import RECALLABLE, Fact, Status
 from engram_core.domain.scope import Scope
-from engram_core.ports import Batch, ContextWrite, Decision, Features, FreshVectors, Parked, Write
+from engram_core.ports import Batch, ContextWrite, Decision, Features, ForgetScore, FreshVectors, Parked, Write
 from engram_core.storage import schema as t
 from engram_core.storage.codec import (
     blob,
@@ -362,6 +362,23 @@ def replace_vectors(connection: Connection, fresh: Iterable[FreshVectors]) -> No
     live = select(func.count()).where(here, t.facts.c.status == Status.LIVE.value).scalar_subquery()
     seq = case((t.scopes.c.seq > newest, t.scopes.c.seq), else_=newest)
     connection.execute(update(t.scopes).values(seq=seq, live=live))
+
+
+_SCORE = (
+    update(t.facts)
+    .where(t.facts.c.id == bindparam("fact"))
+    .values(forget_score=bindparam("new_score"), forget_terms=bindparam("new_terms"))
+)
+
+
+def save_scores(connection: Connection, scores: Sequence[ForgetScore]) -> None:
+    """Store forget scores and nothing else."""
+    for start in range(0, len(scores), _CHUNK):
+        rows = [
+            {"fact": item.fact_id, "new_score": item.score, "new_terms": dumps(dict(item.terms))}
+            for item in scores[start : start + _CHUNK]
+        ]
+        connection.execute(_SCORE, rows)
 
 
 def _insert(connection: Connection, table: Any) -> Any:

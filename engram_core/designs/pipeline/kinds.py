@@ -10,7 +10,6 @@ from engram_core.domain.fact import Slot
 from engram_core.measure.dates import MONTHS, RELATIVE_TIME
 
 
-
 def _any(*patterns: str, flags: int = re.IGNORECASE) -> re.Pattern[str]:
     return re.compile("|".join(patterns), flags)
 

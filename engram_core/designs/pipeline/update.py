@@ -79,9 +79,7 @@ def update(episode: Episode, view: View) -> list[Change]:
     keys = [item.key for item in said if item.key]
     twins = view.twins(keys) if keys else {}
     weighed = _weighed(said, view)
-    return [
-        item if isinstance(item, Ignore) else _change(next(weighed), twins, episode) for item in planned.values()
-    ]
+    return [item if isinstance(item, Ignore) else _change(next(weighed), twins, episode) for item in planned.values()]
 
 
 def _weighed(said: Sequence[_Statement], view: View) -> Iterator[_Statement]:
