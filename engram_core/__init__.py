@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from engram_core.domain.scope import Scope
     from engram_core.engram import Engram, Memory
     from engram_core.operations.explain import FactExplanation, RecallExplanation
-    from engram_core.ports import Decision, Embedder, LanguageModel, TokenCounter
+    from engram_core.operations.policy import PolicyChange
+    from engram_core.ports import Decision, Embedder, LanguageModel, PolicyVersion, TokenCounter
     from engram_core.turns import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, Turn, Turns
 
 __version__ = "0.1.0"
@@ -61,21 +62,22 @@ _HOMES = {
     "domain.scope": ("Scope",),
     "engram": ("Engram", "Memory"),
     "operations.explain": ("FactExplanation", "RecallExplanation"),
-    "ports": ("Decision", "Embedder", "LanguageModel", "TokenCounter"),
+    "operations.policy": ("PolicyChange",),
+    "ports": ("Decision", "Embedder", "LanguageModel", "PolicyVersion", "TokenCounter"),
     "turns": ("DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Turn", "Turns"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Add", "AddResult", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Candidates", "Change",
-    "ChangeRefused", "DEFAULT_K", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "Draft", "Dropped",
-    "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact",
-    "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy", "InvalidScope",
-    "LanguageModel", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "Origin",
-    "Outcome", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Restore",
-    "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot", "Statistics", "Status",
-    "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage", "View", "bind",
-    "default_engram",
+    "Add", "AddResult", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Candidates", "Change", "ChangeRefused",
+    "DEFAULT_K", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "Draft", "Dropped", "Edit", "Embedder",
+    "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact", "FactExplanation",
+    "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel",
+    "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "Origin", "Outcome",
+    "PolicyChange", "PolicyVersion", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation",
+    "RecallNotFound", "Restore", "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot",
+    "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage",
+    "View", "bind", "default_engram",
 ]  # fmt: skip
 
 

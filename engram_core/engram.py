@@ -23,13 +23,15 @@ from engram_core.operations import doctor as doctoring
 from engram_core.operations import edit
 from engram_core.operations import explain as explaining
 from engram_core.operations import observe as observing
+from engram_core.operations import policy as policing
 from engram_core.operations import recall as recalling
 from engram_core.operations.background import Worker
 from engram_core.operations.context import Context
-from engram_core.ports import Clock, Decision, NewId, Parked
+from engram_core.ports import Clock, Decision, NewId, Parked, PolicyVersion
 
 Facts = list[Fact]
 Decisions = list[Decision]
+PolicyChanges = list[policing.PolicyChange]
 """Spelled outside Memory, whose method `list` hides the built-in."""
 
 P = ParamSpec("P")
@@ -433,7 +435,12 @@ class Memory:
         )
 
     def restore(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Fact:  # noqa: A002
-        """Bring an archived fact back into recall. Raises FactNotFound, ChangeRefused."""
+        """Bring an archived fact back into recall; the night then leaves it alone for `protect_days`, at least a week.
+
+        Raises:
+            FactNotFound: No such fact is visible.
+            ChangeRefused: It is not archived, or was for longer than the policy's `retain_archived_days`.
+        """
         return edit.restore(self.engram.context, self.scope, self.principal, id, reason=reason, now=self._now(now))
 
     def explain(
@@ -461,21 +468,36 @@ class Memory:
         """The policy in force: this scope's own, or the nearest ancestor's, or the default."""
         return self.engram.context.ledger.policy(self.scope).policy
 
-    def set_policy(self, preset: str | None = None, *, now: datetime | None = None, **fields: Any) -> MemoryPolicy:
-        """Set a new policy version for this scope and what lies below it.
+    @property
+    def policy_source(self) -> PolicyVersion:
+        """Where the policy in force was set, by whom and when; `scope` None and version 0 for the built-in default."""
+        return self.engram.context.ledger.policy(self.scope)
+
+    def policy_history(self) -> PolicyChanges:
+        """Every change of the policy in force here, oldest first: version, where it was set, who, when, what changed.
+
+        What was set above while a nearer scope had a policy of its own never reached this scope and is left out.
+        """
+        return policing.history(self.engram.context, self.scope)
+
+    def set_policy(
+        self, preset: str | None = None, *, version: int | None = None, now: datetime | None = None, **fields: Any
+    ) -> MemoryPolicy:
+        """Set a new policy version for this scope and what lies below it. Every process on the store obeys it at once.
 
         Args:
             preset: Start from `default`, `coding`, `research` or `support`; None starts from the policy in force.
+            version: Start from this earlier version of this very scope instead, 0 for the built-in default: that is how
+                to go back. It becomes a new version; nothing is undone in the history.
             fields: `MemoryPolicy` fields to change.
             now: The time of the call, for replays.
 
         Raises:
-            InvalidPolicy: Unknown preset or field, a value out of range, or a design that is not installed.
+            InvalidPolicy: Unknown preset, version or field, a value out of range, or a design that is not installed.
         """
-        base = self.policy if preset is None else MemoryPolicy.preset(preset)
-        policy = base.changed(**fields)
-        self.engram.context.design(policy.design)
-        self.engram.context.ledger.set_policy(self.scope, policy, self.principal, self._now(now))
+        context = self.engram.context
+        policy = policing.proposed(context, self.scope, preset=preset, version=version, fields=fields)
+        context.ledger.set_policy(self.scope, policy, self.principal, self._now(now))
         return policy
 
     def _now(self, now: datetime | None) -> datetime:
@@ -593,11 +615,23 @@ class Memory:
         """`explain`, off the event loop."""
         return await off_loop(self.explain, id, about=about)
 
+    async def apolicy(self) -> MemoryPolicy:
+        """`policy`, off the event loop."""
+        return (await self.apolicy_source()).policy
+
+    async def apolicy_source(self) -> PolicyVersion:
+        """`policy_source`, off the event loop."""
+        return await off_loop(lambda: self.policy_source)
+
+    async def apolicy_history(self) -> PolicyChanges:
+        """`policy_history`, off the event loop."""
+        return await off_loop(self.policy_history)
+
     async def aset_policy(
-        self, preset: str | None = None, *, now: datetime | None = None, **fields: Any
+        self, preset: str | None = None, *, version: int | None = None, now: datetime | None = None, **fields: Any
     ) -> MemoryPolicy:
         """`set_policy`, off the event loop."""
-        return await off_loop(self.set_policy, preset, now=now, **fields)
+        return await off_loop(self.set_policy, preset, version=version, now=now, **fields)
 
 
 def _principal(principal: str) -> str:

@@ -23,6 +23,7 @@ from engram_core.cli.command import (
     Store,
     command,
 )
+from engram_core.cli.policy import policies
 
 if TYPE_CHECKING:
     from engram_core.domain.message import Message
@@ -44,6 +45,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(policies)
 
 ScopeArgument = Annotated[str, typer.Argument(metavar="SCOPE", help="A path such as acme/support/alice.")]
 FactId = Annotated[str, typer.Argument(metavar="ID", help="A fact's id.")]
