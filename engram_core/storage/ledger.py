@@ -421,6 +421,8 @@ class SqlLedger:
         return PolicyVersion(scope, version, policy, principal, at)
 
     def policy_versions(self, scopes: Sequence[Scope]) -> list[PolicyVersion]:
+        if not scopes:
+            return []
         rows = self._read(
             "SELECT s.path, p.version, p.policy, p.principal, p.at FROM policies p JOIN scopes s ON s.id=p.scope_id "
             f"WHERE s.path IN ({_marks(scopes)}) ORDER BY p.id",
