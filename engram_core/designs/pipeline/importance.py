@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Final
 
 from engram_core.measure import content, words
@@ -32,7 +33,7 @@ COEFFICIENTS: Final[Mapping[str, float]] = {
 }
 """Log-odds per unit: 0.7 of the fitted ones, and a constant that puts an average chat turn at the neutral 0.5."""
 
-_LATELY = re.compile(r"\b(?:recently|lately)\b", re.IGNORECASE)
+_TIME = re.compile(RELATIVE_TIME.pattern + r"|\b(?:recently|lately)\b", re.IGNORECASE)
 _NUMBER = re.compile(
     r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|first|second|third|once|twice)\b",
     re.IGNORECASE,
@@ -49,6 +50,12 @@ _STATES = re.compile(
 )
 
 
+@lru_cache(maxsize=1024)  # asked for once for itself, once for what is new in it, once as what went before
+def distinct_stems(text: str) -> frozenset[str]:
+    """The distinct search stems of a statement."""
+    return frozenset(words.stems(text))
+
+
 def importance_of(text: str, *, seen: Collection[str] = (), previous: str | None = None) -> float:
     """How much a statement matters, before anybody asked for it.
 
@@ -62,18 +69,18 @@ def importance_of(text: str, *, seen: Collection[str] = (), previous: str | None
         in `seen`; whether it has a number; a relative time; names (capitalised words inside a sentence, at most five);
         "I" with a statement verb; whether it asks; whether `previous` asked; ln(1 + distinct stems of `previous`).
     """
-    stems = frozenset(words.stems(text))
+    stems = distinct_stems(text)
     features = {
         "constant": 1.0,
         "length": math.log1p(len(content.tokens(text))),
         "new": sum(stem not in seen for stem in stems) / len(stems) if stems else 0.0,
         "number": float(_NUMBER.search(text) is not None),
-        "time": float(RELATIVE_TIME.search(text) is not None or _LATELY.search(text) is not None),
+        "time": float(_TIME.search(text) is not None),
         "names": float(min(len(_names(text)), MAX_NAMES)),
         "verb": float(_STATES.search(text) is not None),
         "asks": float("?" in text),
         "answers": float(previous is not None and "?" in previous),
-        "before": math.log1p(len(frozenset(words.stems(previous)))) if previous is not None else 0.0,
+        "before": math.log1p(len(distinct_stems(previous))) if previous is not None else 0.0,
     }
     logit = sum(COEFFICIENTS[name] * value for name, value in features.items())
     return round(1.0 / (1.0 + math.exp(-logit)), 4)

@@ -9,7 +9,7 @@ from typing import Final
 
 from engram_core.design import View
 from engram_core.designs.pipeline import kinds
-from engram_core.designs.pipeline.importance import EXPLICIT, NEUTRAL, importance_of
+from engram_core.designs.pipeline.importance import EXPLICIT, NEUTRAL, distinct_stems, importance_of
 from engram_core.designs.pipeline.slots import slot_of
 from engram_core.designs.pipeline.smalltalk import is_small_talk
 from engram_core.designs.pipeline.statements import split
@@ -17,7 +17,7 @@ from engram_core.domain.change import Add, Change, Draft, Ignore, Merge
 from engram_core.domain.fact import Fact
 from engram_core.domain.message import Episode, Message
 from engram_core.domain.reason import Reason
-from engram_core.measure import sameness, words
+from engram_core.measure import sameness
 
 _SYSTEM = Reason("system_message", "Instructions to the model are not memories.")
 _EMPTY = Reason("empty", "The message has no words.")
@@ -84,7 +84,7 @@ def update(episode: Episode, view: View) -> list[Change]:
 
 def _weighed(said: Sequence[_Statement], view: View) -> Iterator[_Statement]:
     """The statements with their importance, each told from what was known before it."""
-    stems = [frozenset(words.stems(item.draft.text)) for item in said]
+    stems = [distinct_stems(item.draft.text) for item in said]
     seen = set(view.known_words(frozenset().union(*stems))) if said else set()
     before: dict[str, str | None] = {}
     for item, own in zip(said, stems, strict=True):
