@@ -306,6 +306,7 @@ class Memory:
         min_score: float | None = None,
         kinds: Iterable[str] = (),
         session: str | None = None,
+        include_archived: bool = False,
         now: datetime | None = None,
     ) -> Recall:
         """Find what is worth knowing for a question, and render it as a context for a prompt.
@@ -317,13 +318,15 @@ class Memory:
             min_score: Leave out facts that score less.
             kinds: Only facts of these kinds.
             session: Recorded with the recall.
+            include_archived: Also search what was archived within the policy's `retain_archived_days`; every fact's
+                `status` says what it is.
             now: The time of the call, for replays.
 
         Raises:
             InvalidInput: A blank query or a number out of range.
             StoreUnavailable: The ledger cannot be read.
         """
-        asked = recalling.Asked(query, k, max_tokens, min_score, frozenset(kinds), session)
+        asked = recalling.Asked(query, k, max_tokens, min_score, frozenset(kinds), session, include_archived)
         return recalling.recall(self.engram.context, self.scope, self.principal, asked, self._now(now))
 
     def observe(self, recall_id: str, response: str | None, *, now: datetime | None = None) -> Usage:
@@ -539,11 +542,20 @@ class Memory:
         min_score: float | None = None,
         kinds: Iterable[str] = (),
         session: str | None = None,
+        include_archived: bool = False,
         now: datetime | None = None,
     ) -> Recall:
         """`recall`, off the event loop."""
         return await off_loop(
-            self.recall, query, k=k, max_tokens=max_tokens, min_score=min_score, kinds=kinds, session=session, now=now
+            self.recall,
+            query,
+            k=k,
+            max_tokens=max_tokens,
+            min_score=min_score,
+            kinds=kinds,
+            session=session,
+            include_archived=include_archived,
+            now=now,
         )
 
     async def aobserve(self, recall_id: str, response: str | None, *, now: datetime | None = None) -> Usage:

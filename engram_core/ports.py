@@ -404,6 +404,10 @@ class Ledger(Protocol):
         """Every recallable fact of a scope, oldest first."""
         ...
 
+    def archived(self, scope_id: int, since: float) -> list[Indexed]:
+        """Archived facts of a scope that were archived at `since` (epoch seconds) or later, oldest first."""
+        ...
+
     def session_starts(self, scope_id: int) -> dict[str, float]:
         """When the first statement of each session was made, archived ones included: session to epoch seconds."""
         ...

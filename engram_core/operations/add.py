@@ -145,12 +145,14 @@ def view_of(
     readable: Sequence[Scope] | None = None,
     policy: MemoryPolicy | None = None,
     model: LanguageModel | None = None,
+    archived_since: float | None = None,
 ) -> tuple[ScopedView, int]:
     """The view of a scope (alone, or with the readable scopes) and the scope's sequence number."""
     states = context.ledger.scopes(list(readable) if readable is not None else [scope])
     policy = policy or context.ledger.policy(scope).policy
     expect = next((state.seq for state in states if state.scope == scope), 0)
-    return ScopedView(context, scope, now, policy, _non_empty(states), model=model), expect
+    seen = states if archived_since is not None else _non_empty(states)
+    return ScopedView(context, scope, now, policy, seen, model=model, archived_since=archived_since), expect
 
 
 def _non_empty(states: Sequence[ScopeState]) -> list[ScopeState]:

@@ -51,6 +51,8 @@ class ScopedView:
     policy: MemoryPolicy
     states: Sequence[ScopeState]
     model: LanguageModel | None = None
+    archived_since: float | None = None
+    """Epoch seconds: facts archived then or later are candidates too, found by scanning them."""
     degraded: bool = False
     reads: int = 0
     spent: dict[str, float] = field(default_factory=dict)
@@ -122,6 +124,7 @@ class ScopedView:
                     [np.count_nonzero(part.body_counts, axis=0), np.count_nonzero(part.context_counts, axis=0)]
                 )
             parts.append(part)
+        parts += [self._archived(state, stems) for state in self.states if self.archived_since is not None]
         if not parts:
             empty = np.zeros((0, len(stems)), dtype=np.float32)
             parts = [_Part(columns_of([], self._dimension()), empty, empty, is_complete=True)]
@@ -145,6 +148,16 @@ class ScopedView:
     def _scanned(self, snapshot: Snapshot, stems: Sequence[str]) -> _Part:
         body, context = snapshot.counts(stems)
         return _Part(snapshot.columns, body, context, is_complete=True)
+
+    def _archived(self, state: ScopeState, stems: Sequence[str]) -> _Part:
+        with self._timed("ledger"):
+            rows = self.context.ledger.archived(state.id, self.archived_since or 0.0)
+        return _Part(
+            columns=columns_of(rows, self._dimension()),
+            body_counts=_counts([row.body_stems for row in rows], stems),
+            context_counts=_counts([row.context_stems for row in rows], stems),
+            is_complete=True,
+        )
 
     def _searched(self, state: ScopeState, ask: Ask, frequencies: Floats) -> _Part:
         ledger = self.context.ledger

@@ -271,6 +271,10 @@ class SqlLedger:
     def standings(self, scope_id: int) -> list[Standing]:
         return list(map(Standing._make, self._read(_STANDING, (scope_id,))))
 
+    def archived(self, scope_id: int, since: float) -> list[Indexed]:
+        query = f"SELECT {_INDEXED} FROM facts WHERE scope_id=? AND status='archived' AND archived_at>=? ORDER BY pk"
+        return list(map(Indexed._make, self._read(query, (scope_id, since))))
+
     def session_starts(self, scope_id: int) -> dict[str, float]:
         query = "SELECT session, MIN(said_at) FROM facts WHERE scope_id=? AND session IS NOT NULL GROUP BY session"
         return dict(self._read(query, (scope_id,)))

@@ -381,6 +381,18 @@ class MemoryLedger:
             forget_score=fact.forget_score,
         )
 
+    def archived(self, scope_id: int, since: float) -> list[Indexed]:
+        with self._lock:
+            found = [
+                item
+                for item in self._state.facts.values()
+                if self._state.scopes[item.fact.scope] == scope_id
+                and item.fact.status is Status.ARCHIVED
+                and item.fact.archived_at is not None
+                and item.fact.archived_at.timestamp() >= since
+            ]
+            return [self._indexed(item) for item in sorted(found, key=lambda item: item.born)]
+
     def session_starts(self, scope_id: int) -> dict[str, float]:
         starts: dict[str, float] = {}
         with self._lock:

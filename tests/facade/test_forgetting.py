@@ -239,3 +239,23 @@ def test_an_unknown_scope_has_an_empty_plan(store):
     plan = forget.plan(store.context, store.memory("nobody/here").scope, NOW)
     assert (plan.facts, plan.archive, plan.tokens) == (0, (), 0)
     assert forget.apply(store.context, plan, principal=NIGHT).archived == ()
+
+
+def test_the_archive_is_searched_on_request_until_its_time_is_over(store):
+    memory, facts = filled(store, TEXTS, cap=100, retain_archived_days=30)
+    memory.forget(facts[3].id, now=LATER)
+    question = f"What about thing {3 * 7}?"
+    assert facts[3].id not in {item.fact.id for item in memory.recall(question, k=20, now=LATER)}
+    found = memory.recall(question, k=20, include_archived=True, now=LATER + timedelta(days=29))
+    shown = {item.fact.id: item.fact.status for item in found}
+    assert shown[facts[3].id] == "archived"
+    assert set(shown) == {fact.id for fact in facts}
+    gone = memory.recall(question, k=20, include_archived=True, now=LATER + timedelta(days=31))
+    assert facts[3].id not in {item.fact.id for item in gone}
+
+
+def test_a_scope_with_nothing_but_an_archive_is_searched_too(store):
+    memory, (only,) = filled(store, TEXTS[:1], cap=100)
+    memory.forget(only.id, now=LATER)
+    assert len(memory.recall("statement", now=LATER).facts) == 0
+    assert [item.fact.id for item in memory.recall("statement", include_archived=True, now=LATER)] == [only.id]
