@@ -49,6 +49,7 @@ _MOVE_SCOPE = (
         speakers=bindparam("new_speakers"),
     )
 )
+_REPLACE = update(t.facts).where(t.facts.c.pk == bindparam("at_pk"))
 _STORED = select(
     t.facts.c.pk,
     t.facts.c.id,
@@ -190,14 +191,17 @@ def _row(fact: Fact, features: Features) -> dict[str, Any]:
 
 def _replace_facts(connection: Connection, change: _Change, writes: Sequence[Write], seqs: Iterable[int]) -> None:
     old = _stored(connection, [write.fact.id for write in writes])
+    rows = []
     for write, seq in zip(writes, seqs, strict=False):
         before = old.get(write.fact.id)
         if before is None or before["version"] != write.replaces or before["scope_id"] != change.scope_id:
             raise Conflict(f"Fact {write.fact.id} changed while its edit was planned.")
-        row = _row(write.fact, write.features) | {"pk": before["pk"], "seq": seq}
+        row = _row(write.fact, write.features) | {"seq": seq}
         change.count(before, -1)
-        change.count(row, +1)
-        connection.execute(update(t.facts).where(t.facts.c.pk == before["pk"]).values(**row))
+        change.count(row | {"pk": before["pk"]}, +1)
+        rows.append(row | {"at_pk": before["pk"]})
+    if rows:
+        connection.execute(_REPLACE, rows)
 
 
 def _move_contexts(
