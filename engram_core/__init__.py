@@ -35,16 +35,15 @@ if TYPE_CHECKING:
     from engram_core.domain.scope import Scope
     from engram_core.engram import Engram, Memory
     from engram_core.operations.explain import FactExplanation, RecallExplanation
+    from engram_core.operations.policy import PolicyChange
     from engram_core.operations.usage import UsageReport
-    from engram_core.ports import Decision, Embedder, LanguageModel, TokenCounter
+    from engram_core.ports import Decision, Embedder, LanguageModel, PolicyVersion, TokenCounter
     from engram_core.turns import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, Turn, Turns
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "binding": (
-        "DEFAULT_K", "MAX_K", "Binding", "BindingSource", "Bound", "PrincipalSource", "ScopeSource", "bind",
-    ),
+    "binding": ("Binding", "BindingSource", "Bound", "DEFAULT_K", "MAX_K", "PrincipalSource", "ScopeSource", "bind"),
     "design": ("Ask", "Candidates", "Design", "Statistics", "View"),
     "domain.change": (
         "Add", "Archive", "Change", "Draft", "Edit", "Ignore", "Merge", "Restore", "Reweigh", "Supersede",
@@ -62,8 +61,9 @@ _HOMES = {
     "domain.scope": ("Scope",),
     "engram": ("Engram", "Memory"),
     "operations.explain": ("FactExplanation", "RecallExplanation"),
+    "operations.policy": ("PolicyChange",),
     "operations.usage": ("UsageReport",),
-    "ports": ("Decision", "Embedder", "LanguageModel", "TokenCounter"),
+    "ports": ("Decision", "Embedder", "LanguageModel", "PolicyVersion", "TokenCounter"),
     "turns": ("DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Turn", "Turns"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -74,10 +74,10 @@ __all__ = [
     "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact",
     "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy", "InvalidScope",
     "LanguageModel", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "Origin",
-    "Outcome", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Restore",
-    "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot", "Statistics", "Status",
-    "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage", "UsageReport", "View",
-    "bind", "default_engram",
+    "Outcome", "PolicyChange", "PolicyVersion", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation",
+    "RecallNotFound", "Restore", "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot",
+    "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage",
+    "UsageReport", "View", "bind", "default_engram",
 ]  # fmt: skip
 
 

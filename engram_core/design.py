@@ -5,7 +5,7 @@ A design gets a read-only, scoped view and returns proposals. It never writes, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
@@ -137,6 +137,14 @@ class View(Protocol):
 
     def twins(self, keys: Sequence[str]) -> dict[str, Fact]:
         """Live facts of this very scope by duplicate key (see `Design.key`)."""
+        ...
+
+    def known_words(self, stems: Collection[str]) -> frozenset[str]:
+        """Those of the stems that occur in a recallable fact of this very scope."""
+        ...
+
+    def last_said(self, session: str) -> str | None:
+        """The text of the last statement of a session in this very scope."""
         ...
 
     def facts(self, ids: Sequence[str]) -> list[Fact]:

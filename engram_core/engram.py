@@ -23,16 +23,18 @@ from engram_core.operations import doctor as doctoring
 from engram_core.operations import edit
 from engram_core.operations import explain as explaining
 from engram_core.operations import observe as observing
+from engram_core.operations import policy as policing
 from engram_core.operations import recall as recalling
 from engram_core.operations import sleep as sleeping
 from engram_core.operations import usage as reporting
 from engram_core.operations.background import Worker
 from engram_core.operations.context import Context
 from engram_core.operations.schedule import Schedule
-from engram_core.ports import Clock, Decision, NewId, Parked
+from engram_core.ports import Clock, Decision, NewId, Parked, PolicyVersion
 
 Facts = list[Fact]
 Decisions = list[Decision]
+PolicyChanges = list[policing.PolicyChange]
 """Spelled outside Memory, whose method `list` hides the built-in."""
 
 P = ParamSpec("P")
@@ -411,6 +413,7 @@ class Memory:
         min_score: float | None = None,
         kinds: Iterable[str] = (),
         session: str | None = None,
+        include_archived: bool = False,
         now: datetime | None = None,
     ) -> Recall:
         """Find what is worth knowing for a question, and render it as a context for a prompt.
@@ -422,13 +425,15 @@ class Memory:
             min_score: Leave out facts that score less.
             kinds: Only facts of these kinds.
             session: Recorded with the recall.
+            include_archived: Also search what was archived within the policy's `retain_archived_days`; every fact's
+                `status` says what it is.
             now: The time of the call, for replays.
 
         Raises:
             InvalidInput: A blank query or a number out of range.
             StoreUnavailable: The ledger cannot be read.
         """
-        asked = recalling.Asked(query, k, max_tokens, min_score, frozenset(kinds), session)
+        asked = recalling.Asked(query, k, max_tokens, min_score, frozenset(kinds), session, include_archived)
         return recalling.recall(self.engram.context, self.scope, self.principal, asked, self._now(now))
 
     def observe(self, recall_id: str, response: str | None, *, now: datetime | None = None) -> Usage:
@@ -540,7 +545,12 @@ class Memory:
         )
 
     def restore(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Fact:  # noqa: A002
-        """Bring an archived fact back into recall. Raises FactNotFound, ChangeRefused."""
+        """Bring an archived fact back into recall; the night then leaves it alone for `protect_days`, at least a week.
+
+        Raises:
+            FactNotFound: No such fact is visible.
+            ChangeRefused: It is not archived, or was for longer than the policy's `retain_archived_days`.
+        """
         return edit.restore(self.engram.context, self.scope, self.principal, id, reason=reason, now=self._now(now))
 
     def explain(
@@ -568,21 +578,36 @@ class Memory:
         """The policy in force: this scope's own, or the nearest ancestor's, or the default."""
         return self.engram.context.ledger.policy(self.scope).policy
 
-    def set_policy(self, preset: str | None = None, *, now: datetime | None = None, **fields: Any) -> MemoryPolicy:
-        """Set a new policy version for this scope and what lies below it.
+    @property
+    def policy_source(self) -> PolicyVersion:
+        """Where the policy in force was set, by whom and when; `scope` None and version 0 for the built-in default."""
+        return self.engram.context.ledger.policy(self.scope)
+
+    def policy_history(self) -> PolicyChanges:
+        """Every change of the policy in force here, oldest first: version, where it was set, who, when, what changed.
+
+        What was set above while a nearer scope had a policy of its own never reached this scope and is left out.
+        """
+        return policing.history(self.engram.context, self.scope)
+
+    def set_policy(
+        self, preset: str | None = None, *, version: int | None = None, now: datetime | None = None, **fields: Any
+    ) -> MemoryPolicy:
+        """Set a new policy version for this scope and what lies below it. Every process on the store obeys it at once.
 
         Args:
             preset: Start from `default`, `coding`, `research` or `support`; None starts from the policy in force.
+            version: Start from this earlier version of this very scope instead, 0 for the built-in default: that is how
+                to go back. It becomes a new version; nothing is undone in the history.
             fields: `MemoryPolicy` fields to change.
             now: The time of the call, for replays.
 
         Raises:
-            InvalidPolicy: Unknown preset or field, a value out of range, or a design that is not installed.
+            InvalidPolicy: Unknown preset, version or field, a value out of range, or a design that is not installed.
         """
-        base = self.policy if preset is None else MemoryPolicy.preset(preset)
-        policy = base.changed(**fields)
-        self.engram.context.design(policy.design)
-        self.engram.context.ledger.set_policy(self.scope, policy, self.principal, self._now(now))
+        context = self.engram.context
+        policy = policing.proposed(context, self.scope, preset=preset, version=version, fields=fields)
+        context.ledger.set_policy(self.scope, policy, self.principal, self._now(now))
         return policy
 
     def usage(self, *, top: int = 10, days: float = 90.0, now: datetime | None = None) -> reporting.UsageReport:
@@ -631,11 +656,20 @@ class Memory:
         min_score: float | None = None,
         kinds: Iterable[str] = (),
         session: str | None = None,
+        include_archived: bool = False,
         now: datetime | None = None,
     ) -> Recall:
         """`recall`, off the event loop."""
         return await off_loop(
-            self.recall, query, k=k, max_tokens=max_tokens, min_score=min_score, kinds=kinds, session=session, now=now
+            self.recall,
+            query,
+            k=k,
+            max_tokens=max_tokens,
+            min_score=min_score,
+            kinds=kinds,
+            session=session,
+            include_archived=include_archived,
+            now=now,
         )
 
     async def aobserve(self, recall_id: str, response: str | None, *, now: datetime | None = None) -> Usage:
@@ -711,11 +745,23 @@ class Memory:
         """`usage`, off the event loop."""
         return await off_loop(self.usage, top=top, days=days, now=now)
 
+    async def apolicy(self) -> MemoryPolicy:
+        """`policy`, off the event loop."""
+        return (await self.apolicy_source()).policy
+
+    async def apolicy_source(self) -> PolicyVersion:
+        """`policy_source`, off the event loop."""
+        return await off_loop(lambda: self.policy_source)
+
+    async def apolicy_history(self) -> PolicyChanges:
+        """`policy_history`, off the event loop."""
+        return await off_loop(self.policy_history)
+
     async def aset_policy(
-        self, preset: str | None = None, *, now: datetime | None = None, **fields: Any
+        self, preset: str | None = None, *, version: int | None = None, now: datetime | None = None, **fields: Any
     ) -> MemoryPolicy:
         """`set_policy`, off the event loop."""
-        return await off_loop(self.set_policy, preset, now=now, **fields)
+        return await off_loop(self.set_policy, preset, version=version, now=now, **fields)
 
 
 def _moment(now: datetime | None, clock: Clock) -> datetime:

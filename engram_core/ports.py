@@ -121,6 +121,39 @@ class Indexed(NamedTuple):
     context: bytes | None
 
 
+class Standing(NamedTuple):
+    """One recallable fact as forgetting reads it: a flat row. Times are epoch seconds.
+
+    Attributes:
+        twin: Equal for facts that say the same, came the same way and were told to the same principal; empty for none.
+        length: Characters of its text.
+        forget_score: As stored by the last scoring.
+    """
+
+    id: str
+    kind: str
+    importance: float
+    trust: float
+    pinned: int
+    created_at: float
+    said_at: float
+    restored_at: float | None
+    valid_until: float | None
+    superseded_by: str | None
+    session: str | None
+    twin: str
+    length: int
+    forget_score: float | None
+
+
+class ForgetScore(NamedTuple):
+    """A fact's forget score and the terms it is the sum of."""
+
+    fact_id: str
+    score: float
+    terms: Mapping[str, float]
+
+
 @dataclass(frozen=True, slots=True)
 class ScopeState:
     """A scope as the ledger knows it.
@@ -451,6 +484,25 @@ class Ledger(Protocol):
         """Facts waiting for an embedding, oldest first."""
         ...
 
+    # what forgetting reads and writes
+    def standings(self, scope_id: int) -> list[Standing]:
+        """Every recallable fact of a scope, oldest first."""
+        ...
+
+    def archived(self, scope_id: int, since: float) -> list[Indexed]:
+        """Archived facts of a scope that were archived at `since` (epoch seconds) or later, oldest first."""
+        ...
+
+    def session_starts(self, scope_id: int) -> dict[str, float]:
+        """When the first statement of each session was made, archived ones included: session to epoch seconds."""
+        ...
+
+    def save_scores(self, scores: Sequence[ForgetScore]) -> None:
+        """Store forget scores, in one transaction. A score is no change of a fact: its version, its sequence number and
+        the scope's stay, and unknown ids are ignored.
+        """
+        ...
+
     # what happened
     def history(self, fact_id: str) -> list[Decision]: ...
     def decisions(self, scope: Scope, *, limit: int = 100) -> list[Decision]:
@@ -517,6 +569,10 @@ class Ledger(Protocol):
         ...
 
     def set_policy(self, scope: Scope, policy: MemoryPolicy, principal: str, at: datetime) -> PolicyVersion: ...
+    def policy_versions(self, scopes: Sequence[Scope]) -> list[PolicyVersion]:
+        """Every version set on exactly these scopes, in the order they were set."""
+        ...
+
     def setting(self, name: str) -> str | None: ...
     def set_setting(self, name: str, value: str, *, only_if_absent: bool = False) -> str:
         """Store a setting and return what is stored now."""

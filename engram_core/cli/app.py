@@ -23,6 +23,7 @@ from engram_core.cli.command import (
     Store,
     command,
 )
+from engram_core.cli.policy import policies
 
 if TYPE_CHECKING:
     from engram_core.domain.message import Message
@@ -44,6 +45,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(policies)
 
 ScopeArgument = Annotated[str, typer.Argument(metavar="SCOPE", help="A path such as acme/support/alice.")]
 FactId = Annotated[str, typer.Argument(metavar="ID", help="A fact's id.")]
@@ -125,6 +128,9 @@ def recall(
     min_score: Annotated[float | None, typer.Option("--min-score", help="Leave out facts that score less.")] = None,
     kinds: Annotated[list[str] | None, typer.Option("--kind", help="Only this kind; may be repeated.")] = None,
     session: Annotated[str | None, typer.Option("--session", help="Recorded with the recall.")] = None,
+    include_archived: Annotated[
+        bool, typer.Option("--include-archived", help="Also search what was archived and can still be restored.")
+    ] = False,
     explain_: Annotated[bool, typer.Option("--explain", help="Also what was dropped, and by which rule.")] = False,
     context: Annotated[
         bool, typer.Option("--context", help="Print the context for a prompt and nothing else.")
@@ -137,7 +143,13 @@ def recall(
     question = _stdin("the query") if query == ["-"] else " ".join(query)
     with _memory(place, scope) as memory:
         found = memory.recall(
-            question, k=k, max_tokens=max_tokens, min_score=min_score, kinds=kinds or (), session=session
+            question,
+            k=k,
+            max_tokens=max_tokens,
+            min_score=min_score,
+            kinds=kinds or (),
+            session=session,
+            include_archived=include_archived,
         )
     view = views.recalled(scope, found, with_dropped=explain_)
     if context:

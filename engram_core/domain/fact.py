@@ -87,7 +87,8 @@ class Fact:
         trust: 0 to 1, from the origin's channel; a derived fact has the least trust of its sources.
         valid_from, valid_until: When the statement holds; None is open-ended.
         sources: Ids of the facts this one was derived from.
-        forget_score: 0 keep to 1 safe to forget; None until a night has scored it.
+        forget_score: 0 keep to 1 safe to forget, the sum of `forget_terms`; None until a night has scored it.
+        restored_at: When a person last brought it back from the archive.
         metadata: Your own keys, at most 64, JSON values only.
     """
 
@@ -116,6 +117,7 @@ class Fact:
     sources: tuple[str, ...] = ()
     archived_at: datetime | None = None
     archived_reason: str | None = None
+    restored_at: datetime | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
 
     @property

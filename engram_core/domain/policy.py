@@ -2,77 +2,97 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic.fields import FieldInfo
 
 from engram_core.domain.errors import InvalidPolicy
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Kind = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+
+
+def _share(default: float, description: str, unit: str = "share", **more: Any) -> Any:
+    return Field(default=default, ge=0.0, le=1.0, description=description, json_schema_extra={"unit": unit}, **more)
+
+
+def _number(default: float, ge: float, le: float, unit: str, description: str) -> Any:
+    return Field(default=default, ge=ge, le=le, description=description, json_schema_extra={"unit": unit})
 
 
 class MemoryPolicy(BaseModel):
-    """How one scope remembers. Children inherit the nearest ancestor's policy as a whole.
+    """How one scope remembers and forgets. Children inherit the nearest ancestor's policy as a whole.
 
-    Each field names its unit, range, default and what it changes. Fields of the night (`max_facts`, `decay_rate`,
-    `auto_forget`, `compression_strategy`, `retention_floor`, `cluster_*`, `protect_days`, `retain_archived_days`)
-    are stored and inherited today; the night that acts on them is a later release.
+    Each field names its unit, range, default and what it changes; `describe` puts that into words, and docs/policy.md
+    lists them all. The night acts on `max_facts`, `auto_forget`, `forget_threshold`, `retention_floor`,
+    `protect_days`, `retain_archived_days`, `compression_strategy` and `cluster_*`; recall on the rest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_facts: int = Field(
-        default=10_000,
-        ge=1,
-        le=100_000_000,
-        description="Live facts a scope may hold before the night archives down to it.",
+    max_facts: int = _number(
+        10_000,
+        1,
+        100_000_000,
+        "facts",
+        "Live facts a scope may hold before a night with auto_forget archives down to it.",
     )
-    decay_rate: Share = Field(
-        default=0.01, description="Share of recency lost per day; scales the recency term of recall."
+    decay_rate: float = _share(
+        0.01,
+        "Share of recency lost per day: of the recency term of recall and of the keep value, where a session of the "
+        "scope counts as 15 days.",
+        "share per day",
     )
-    prioritize_types: tuple[str, ...] = Field(
-        default=(), max_length=64, description="Kinds that get `priority_weight` in recall and are forgotten last."
+    prioritize_types: tuple[Kind, ...] = Field(
+        default=(),
+        max_length=64,
+        description="Kinds that get priority_weight in recall, are never forgotten by score and last under the cap.",
+        json_schema_extra={"unit": "kinds"},
     )
-    auto_forget: bool = Field(default=False, description="Whether the night may archive on its own.")
+    auto_forget: bool = Field(
+        default=False,
+        description="Whether the night may archive on its own; without it the night only scores.",
+        json_schema_extra={"unit": "yes or no"},
+    )
+    forget_threshold: float = _share(
+        0.9, "With auto_forget: facts whose forget score is above it are archived whatever the cap.", "forget score"
+    )
     compression_strategy: Literal["summarize", "prune", "merge"] = Field(
-        default="merge", description="How the night consolidates clusters."
+        default="merge", description="How the night consolidates clusters.", json_schema_extra={"unit": "name"}
     )
-    retention_floor: Share = Field(
-        default=0.5, description="Facts scoring above this keep value are never forgotten automatically."
+    retention_floor: float = _share(
+        0.7,
+        "Facts whose keep value is a larger share of the highest one are never forgotten automatically.",
+        "keep value",
     )
-    token_budget: int = Field(
-        default=1024,
-        ge=32,
-        le=1_000_000,
-        description="Tokens of a recall's context when the caller gives no max_tokens.",
+    token_budget: int = _number(
+        1024, 32, 1_000_000, "tokens", "Tokens of a recall's context when the caller gives no max_tokens."
     )
-    trust_floor: Share = Field(default=0.0, description="Facts trusted less than this are dropped from recalls.")
-    importance_weight: float = Field(
-        default=0.10, ge=0.0, le=1.0, description="Score added per unit of (importance - 0.5)."
+    trust_floor: float = _share(
+        0.0, "Facts trusted less than this are dropped from recalls and sooner forgotten.", "trust"
     )
-    recency_weight: float = Field(
-        default=0.0, ge=0.0, le=1.0, description="Score added for a brand-new fact, decaying by decay_rate per day."
+    importance_weight: float = _share(0.15, "Score added per unit of (importance - 0.5).", "score")
+    recency_weight: float = _share(0.0, "Score added for a brand-new fact, decaying by decay_rate per day.", "score")
+    usefulness_weight: float = _share(
+        0.50, "Score added per unit of usefulness above that of a fact without verdicts; 0 learns nothing.", "score"
     )
-    usefulness_weight: float = Field(
-        default=0.50,
-        ge=0.0,
-        le=1.0,
-        description="Score added per unit of usefulness above that of a fact without verdicts; 0 learns nothing.",
+    priority_weight: float = _share(0.05, "Score added to kinds in prioritize_types.", "score")
+    cluster_similarity: float = _share(0.8, "Cosine above which the night sees facts as related.", "cosine")
+    cluster_size: int = _number(5, 2, 1000, "facts", "Facts in a cluster before it is consolidated.")
+    protect_days: float = _number(
+        7.0, 0.0, 36_500.0, "days", "Days in which a new fact is never forgotten automatically, whatever the cap."
     )
-    priority_weight: float = Field(
-        default=0.05, ge=0.0, le=1.0, description="Score added to kinds in prioritize_types."
-    )
-    cluster_similarity: Share = Field(default=0.8, description="Cosine above which the night sees facts as related.")
-    cluster_size: int = Field(default=5, ge=2, le=1000, description="Facts in a cluster before it is consolidated.")
-    protect_days: float = Field(
-        default=7.0, ge=0.0, le=36_500.0, description="Days in which a new fact is never forgotten automatically."
-    )
-    retain_archived_days: float = Field(
-        default=90.0, ge=0.0, le=36_500.0, description="Days an archived fact stays restorable."
+    retain_archived_days: float = _number(
+        90.0, 0.0, 36_500.0, "days", "Days an archived fact stays restorable; after them nothing brings it back."
     )
     design: str = Field(
-        default="pipeline", min_length=1, max_length=100, description="Name of the design that stores and ranks."
+        default="pipeline",
+        min_length=1,
+        max_length=100,
+        description="Name of the design that stores and ranks.",
+        json_schema_extra={"unit": "name"},
     )
 
     @classmethod
@@ -94,14 +114,76 @@ class MemoryPolicy(BaseModel):
         """
         return self.validated({**self.model_dump(), **fields})
 
+    def diff(self, other: MemoryPolicy) -> dict[str, tuple[Any, Any]]:
+        """The fields in which `other` differs: name to (value here, value there), in the order of the fields."""
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in type(self).model_fields}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
     @classmethod
     def validated(cls, fields: Mapping[str, object]) -> MemoryPolicy:
         """Build a policy from plain data; see `changed` for errors."""
         try:
             return cls.model_validate(dict(fields))
         except ValidationError as error:
-            lines = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-            raise InvalidPolicy(f"Policy not valid: {lines}.") from error
+            complaints = dict.fromkeys(_complaint(item) for item in error.errors())
+            raise InvalidPolicy(f"Policy not valid: {' '.join(complaints)}") from error
+
+    @classmethod
+    def describe(cls, name: str) -> dict[str, Any]:
+        """A field in words: `unit`, `range` (None when any value will do), `default` and `changes`.
+
+        Raises:
+            InvalidPolicy: There is no such field.
+        """
+        field = cls.model_fields.get(name)
+        if field is None:
+            raise InvalidPolicy(_unknown(name))
+        extra = field.json_schema_extra
+        unit = str(extra["unit"]) if isinstance(extra, dict) else ""
+        return {"unit": unit, "range": _range(name, field), "default": field.default, "changes": field.description}
+
+
+def _range(name: str, field: FieldInfo) -> str | None:
+    limits = {
+        key: value for item in field.metadata for key in _LIMITS if (value := getattr(item, key, None)) is not None
+    }
+    if name == "compression_strategy":
+        return "summarize, prune or merge"
+    if "ge" in limits:
+        return f"{limits['ge']:g} to {limits['le']:.10g}"
+    if "min_length" in limits:
+        return f"{limits['min_length']} to {limits['max_length']} characters"
+    return f"at most {limits['max_length']}" if "max_length" in limits else None
+
+
+_LIMITS: Final = ("ge", "le", "min_length", "max_length")
+_SHAPES: Final = {
+    "prioritize_types": "must be a list of at most 64 kinds such as ['error', 'decision'], each matching "
+    "[a-z][a-z0-9_-]{0,31}",
+    "auto_forget": "must be true or false",
+    "compression_strategy": "must be summarize, prune or merge",
+    "design": "must be the name of an installed design, 1 to 100 characters",
+}
+_WHOLE: Final = frozenset({"max_facts", "token_budget", "cluster_size"})
+
+
+def _complaint(error: Any) -> str:
+    """One sentence about one problem: the field, what it takes, and what it got."""
+    name = str(error["loc"][0]) if error["loc"] else ""
+    if error["type"] == "extra_forbidden":
+        return _unknown(name)
+    given = f"not {error['input']!r}"
+    if name in _SHAPES:
+        return f"{name} {_SHAPES[name]}, {given}."
+    told = MemoryPolicy.describe(name)
+    number = "a whole number" if name in _WHOLE else "a number"
+    return f"{name} must be {number} from {told['range']} ({told['unit']}), {given}."
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, MemoryPolicy.model_fields, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(MemoryPolicy.model_fields)}."
+    return f"There is no field {name!r}; {hint}"
 
 
 PRESETS: Final[Mapping[str, MemoryPolicy]] = {

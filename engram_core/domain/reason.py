@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,10 @@ class Reason:
     rule: str
     line: str
     terms: Mapping[str, float] = field(default_factory=dict)
+
+    def by_night(self, run_id: str | None) -> Reason:
+        """The same, with the night's id in its line; unchanged without one."""
+        return self if run_id is None else replace(self, line=f"{self.line} Night {run_id}.")
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.line}"

@@ -18,6 +18,7 @@ from engram_core.domain.fact import MAX_METADATA_KEYS, MAX_TEXT_BYTES, Fact, Sta
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
+from engram_core.measure.forgetting import RESTORED_DAYS
 
 RESERVED_KEYS: Final = frozenset({"scope", "origin"})
 MAX_NESTING: Final = 32
@@ -115,10 +116,20 @@ def _removal(fact_id: str, court: _Court, *, is_forgetting: bool) -> Reason | No
         return None
     if fact.pinned:
         return Reason("pinned", f"Fact {fact_id} is pinned; only a person may take it out of recall.")
+    return _protected(fact, court) if is_forgetting else None
+
+
+def _protected(fact: Fact, court: _Court) -> Reason | None:
+    """Whether a fact is too young to be forgotten, or too lately brought back by a person."""
+    protect = timedelta(days=court.policy.protect_days)
     age = court.now - fact.created_at
-    if is_forgetting and age < timedelta(days=court.policy.protect_days):
+    if age < protect:
         terms = {"age_days": age / timedelta(days=1), "protect_days": court.policy.protect_days}
-        return Reason("protected", f"Fact {fact_id} is younger than the policy's protect_days.", terms)
+        return Reason("protected", f"Fact {fact.id} is younger than the policy's protect_days.", terms)
+    back = court.now - fact.restored_at if fact.restored_at is not None else None
+    if back is not None and back < max(protect, timedelta(days=RESTORED_DAYS)):
+        terms = {"days_since_restored": back / timedelta(days=1), "protect_days": court.policy.protect_days}
+        return Reason("protected", f"Fact {fact.id} was restored by a person lately.", terms)
     return None
 
 
@@ -129,6 +140,13 @@ def _restore(change: Restore, court: _Court) -> Reason | None:
     status = court.facts[change.fact_id].status
     if status is not Status.ARCHIVED:
         return Reason("not_archived", f"Fact {change.fact_id} is {status}; only an archived fact can be restored.")
+    archived_at, kept = court.facts[change.fact_id].archived_at, court.policy.retain_archived_days
+    if archived_at is not None and court.now - archived_at > timedelta(days=kept):
+        days = (court.now - archived_at) / timedelta(days=1)
+        line = (
+            f"Fact {change.fact_id} was archived {days:.0f} days ago; the policy keeps what is archived for {kept:g}."
+        )
+        return Reason("retention_over", line, {"days": days, "retain_archived_days": kept})
     return None
 
 

@@ -145,12 +145,14 @@ def view_of(
     readable: Sequence[Scope] | None = None,
     policy: MemoryPolicy | None = None,
     model: LanguageModel | None = None,
+    archived_since: float | None = None,
 ) -> tuple[ScopedView, int]:
     """The view of a scope (alone, or with the readable scopes) and the scope's sequence number."""
     states = context.ledger.scopes(list(readable) if readable is not None else [scope])
     policy = policy or context.ledger.policy(scope).policy
     own = next((state for state in states if state.scope == scope), None)
-    view = ScopedView(context, scope, now, policy, _non_empty(states), own=own, model=model)
+    seen = states if archived_since is not None else _non_empty(states)
+    view = ScopedView(context, scope, now, policy, seen, own=own, model=model, archived_since=archived_since)
     return view, own.seq if own is not None else 0
 
 

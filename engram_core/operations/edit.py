@@ -80,7 +80,7 @@ def restore(context: Context, scope: Scope, principal: str, fact_id: str, *, rea
     why = Reason("restored", reason or f"{principal} asked to restore it.")
 
     def change(fact: Fact) -> tuple[Change, Fact]:
-        after = replace(fact, status=Status.LIVE, archived_at=None, archived_reason=None)
+        after = replace(fact, status=Status.LIVE, archived_at=None, archived_reason=None, restored_at=now)
         return Restore(fact.id, why), after
 
     return _Desk(context, scope, principal, now).change(fact_id, change, "restore")

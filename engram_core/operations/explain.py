@@ -103,6 +103,8 @@ class FactExplanation:
             f"  said {fact.said_at:%Y-%m-%d %H:%M}, stored {fact.created_at:%Y-%m-%d %H:%M} by {fact.origin.principal} "
             f"from {fact.origin.channel}",
         ]
+        if fact.forget_score is not None:
+            lines.append(f"  forget score {fact.forget_score:.3f}: {_terms(fact.forget_terms)}")
         lines += [f"  from message {item['id']}: {item['content']}" for item in self.sources]
         for decision in self.history:
             refused = " (refused)" if decision.refused else ""
@@ -255,6 +257,9 @@ def fact_dict(fact: Fact) -> dict[str, Any]:
         "valid_until": fact.valid_until.isoformat() if fact.valid_until else None,
         "archived_at": fact.archived_at.isoformat() if fact.archived_at else None,
         "archived_reason": fact.archived_reason,
+        "restored_at": fact.restored_at.isoformat() if fact.restored_at else None,
+        "forget_score": fact.forget_score,
+        "forget_terms": dict(fact.forget_terms),
         "superseded_by": fact.superseded_by,
         "sources": list(fact.sources),
         "origin": asdict(fact.origin),

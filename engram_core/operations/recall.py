@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from engram_core.domain.errors import InvalidInput
-from engram_core.domain.fact import Fact
+from engram_core.domain.fact import Fact, Status
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.recall import Dropped, Query, Recall, Scored, ScoredFact
@@ -41,6 +41,7 @@ class Asked:
     min_score: float | None
     kinds: frozenset[str]
     session: str | None
+    include_archived: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
@@ -87,7 +88,9 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
     watch = _Stopwatch()
     policy = context.ledger.policy(scope)
     readable = access.readable(scope, principal, context.owner)
-    view, _ = view_of(context, scope, now, readable=readable, policy=policy.policy)
+    kept = timedelta(days=policy.policy.retain_archived_days)
+    since = (now - kept).timestamp() if asked.include_archived else None
+    view, _ = view_of(context, scope, now, readable=readable, policy=policy.policy, archived_since=since)
     view.question = asked.text
     watch.lap("ledger")
     ranking = context.design(policy.policy.design).retrieve(Query(asked.text, asked.k, now, asked.kinds), view)
@@ -134,7 +137,7 @@ def _chosen(
     marker = f"{context.rng.randrange(10**_MARKER_DIGITS):0{_MARKER_DIGITS}d}"
     reach = asked.k + _READ_FIRST
     while True:
-        scored, facts, gone = _hydrated(context, ranking[:reach], readable)
+        scored, facts, gone = _hydrated(context, ranking[:reach], readable, asked)
         watch.lap("ledger")
         ranked = [budget.Ranked(facts[item.fact_id], item.score) for item in scored]
         packed = budget.pack(ranked, limits, policy, marker, context.counter.count)
@@ -154,14 +157,14 @@ def _losers(choice: _Choice, asked: Asked) -> Iterator[Dropped]:
 
 
 def _hydrated(
-    context: Context, scored: Sequence[Scored], readable: frozenset[Scope]
+    context: Context, scored: Sequence[Scored], readable: frozenset[Scope], asked: Asked
 ) -> tuple[list[Scored], dict[str, Fact], list[Dropped]]:
     """Load what the design ranked and check every row again: scope, status and existence."""
     facts = {fact.id: fact for fact in context.ledger.facts([item.fact_id for item in scored])}
     kept, gone = [], []
     for item in scored:
         fact = facts.get(item.fact_id)
-        reason = _refusal(fact, readable)
+        reason = _refusal(fact, readable, asked)
         if reason is None:
             kept.append(item)
         elif fact is not None and fact.scope in readable:
@@ -172,12 +175,12 @@ def _hydrated(
     return kept, facts, gone
 
 
-def _refusal(fact: Fact | None, readable: frozenset[Scope]) -> Reason | None:
+def _refusal(fact: Fact | None, readable: frozenset[Scope], asked: Asked) -> Reason | None:
     if fact is None:
         return Reason("unknown_fact", "The design named a fact that does not exist.")
     if fact.scope not in readable:
         return Reason("not_readable", "It lies outside the scopes this principal may read.")
-    if not fact.is_recallable:
+    if not fact.is_recallable and not (asked.include_archived and fact.status is Status.ARCHIVED):
         return Reason("status", f"It is {fact.status.value}.")
     return None
 

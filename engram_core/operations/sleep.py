@@ -261,7 +261,7 @@ class _Night:
         raise StoreUnavailable(f"Scope {self.scope} was changed by others {_ATTEMPTS} times meanwhile; try again.")
 
     def _write(self, change: Archive | Reweigh, fact: Fact, expect: int) -> None:
-        reason = replace(change.reason, line=f"{change.reason.line} Night {self.run_id}.")
+        reason = change.reason.by_night(self.run_id)
         if isinstance(change, Archive):
             after = replace(fact, status=Status.ARCHIVED, archived_at=self.now, archived_reason=str(reason))
         else:

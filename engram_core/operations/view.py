@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +23,8 @@ from engram_core.ports import LanguageModel, ScopeState, Snapshot
 
 MAX_RARE_STEMS = 8
 MAX_TOGETHER = 4
+MOST_STEMS = 10_000
+"""Stems asked for in one query; databases bind no more than some 30,000 values."""
 WITH_NEIGHBOURS = 30
 """Best hits of each search whose neighbours are read too."""
 MAX_POSTINGS = 2_000
@@ -58,6 +60,8 @@ class ScopedView:
     own: ScopeState | None = None
     question: str | None = None
     model: LanguageModel | None = None
+    archived_since: float | None = None
+    """Epoch seconds: facts archived then or later are candidates too, found by scanning them."""
     degraded: bool = False
     reads: int = 0
     spent: dict[str, float] = field(default_factory=dict)
@@ -97,6 +101,24 @@ class ScopedView:
         self.reads += 1
         return self.context.ledger.twins(self.scope, keys)
 
+    def known_words(self, stems: Collection[str]) -> frozenset[str]:
+        """Those of the stems that occur in a recallable fact of this very scope."""
+        self.reads += 1
+        own = [state.id for state in self.states if state.scope == self.scope]
+        return frozenset(
+            stem
+            for scope_id in own
+            for chunk in _chunks(sorted(stems), MOST_STEMS)
+            for stem, (in_bodies, _) in self.context.ledger.frequencies(scope_id, chunk).items()
+            if in_bodies
+        )
+
+    def last_said(self, session: str) -> str | None:
+        """The text of the last statement of a session in this very scope."""
+        self.reads += 1
+        last = self.context.ledger.tail(self.scope, session)
+        return last.text if last is not None else None
+
     def facts(self, ids: Sequence[str]) -> list[Fact]:
         """Facts of the readable scopes by id."""
         self.reads += 1
@@ -117,6 +139,7 @@ class ScopedView:
                     [np.count_nonzero(part.body_counts, axis=0), np.count_nonzero(part.context_counts, axis=0)]
                 )
             parts.append(part)
+        parts += [self._archived(state, stems) for state in self.states if self.archived_since is not None]
         if not parts:
             empty = np.zeros((0, len(stems)), dtype=np.float32)
             parts = [_Part(columns_of([], self._dimension()), empty, empty, is_complete=True)]
@@ -143,6 +166,16 @@ class ScopedView:
     def _scanned(self, snapshot: Snapshot, stems: Sequence[str]) -> _Part:
         body, context = snapshot.counts(stems)
         return _Part(snapshot.columns, body, context, is_complete=True)
+
+    def _archived(self, state: ScopeState, stems: Sequence[str]) -> _Part:
+        with self._timed("ledger"):
+            rows = self.context.ledger.archived(state.id, self.archived_since or 0.0)
+        return _Part(
+            columns=columns_of(rows, self._dimension()),
+            body_counts=_counts([row.body_stems for row in rows], stems),
+            context_counts=_counts([row.context_stems for row in rows], stems),
+            is_complete=True,
+        )
 
     def _searched(self, state: ScopeState, ask: Ask, frequencies: Floats) -> _Part:
         ledger = self.context.ledger
@@ -181,6 +214,10 @@ class ScopedView:
             context_counts=_counts([row.context_stems for row in kept], stems),
             is_complete=False,
         )
+
+
+def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ def fact_row(fact: Fact) -> dict[str, Any]:
         "valid_until": epoch(fact.valid_until),
         "archived_at": epoch(fact.archived_at),
         "archived_reason": _storable(fact.archived_reason),
+        "restored_at": epoch(fact.restored_at),
         "principal": storable(fact.origin.principal),
         "channel": fact.origin.channel,
         "episode_id": fact.origin.episode_id,
@@ -95,7 +96,7 @@ FACT_COLUMNS = (
     "id", "version", "status", "text", "speaker", "kind", "slot_subject", "slot_attribute", "importance", "confidence",
     "trust", "pinned", "created_at", "said_at", "valid_from", "valid_until", "archived_at", "archived_reason",
     "principal", "channel", "episode_id", "session", "message_ids", "sources", "consolidated_from", "is_consolidated",
-    "superseded_by", "forget_score", "forget_terms", "metadata",
+    "superseded_by", "forget_score", "forget_terms", "restored_at", "metadata",
 )  # fmt: skip
 
 
@@ -133,6 +134,7 @@ def fact_of(row: Mapping[str, Any], scope: Scope) -> Fact:
         sources=tuple(_json(row["sources"], [])),
         archived_at=moment(row["archived_at"]),
         archived_reason=row["archived_reason"],
+        restored_at=moment(row["restored_at"]),
         metadata=_json(row["metadata"], {}),
     )
 

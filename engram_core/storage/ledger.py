@@ -28,6 +28,7 @@ from engram_core.ports import (
     Collection,
     Decision,
     FactUsage,
+    ForgetScore,
     FreshVectors,
     Generation,
     Indexed,
@@ -37,6 +38,7 @@ from engram_core.ports import (
     PolicyVersion,
     RecallRow,
     ScopeState,
+    Standing,
     StoredCount,
     Tail,
     Tally,
@@ -70,6 +72,12 @@ _INDEXED_LIGHT = _INDEXED.replace("content, context", "NULL, context").replace("
 _LIVE = "('live', 'pending')"
 _SCOPES = "SELECT id, path, seq, live, recallable, body_words, context_words, speakers, judged FROM scopes"
 _TALLY = ", ".join(Tally._fields)
+_STANDING = (
+    "SELECT id, kind, importance, trust, CASE WHEN pinned THEN 1 ELSE 0 END, created_at, said_at, restored_at, "
+    "valid_until, superseded_by, session, CASE WHEN duplicate_key = '' THEN '' "
+    "ELSE duplicate_key || ' ' || channel || ' ' || principal END, LENGTH(text), forget_score "
+    f"FROM facts WHERE scope_id=? AND status IN {_LIVE} ORDER BY pk"
+)
 _RECORD = (
     "INSERT INTO recalls (id, scope_id, principal, session, at, query, text_tokens, token_counter, degraded, "
     "policy_version, facts, dropped, stages) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
@@ -268,6 +276,26 @@ class SqlLedger:
     def pending(self, limit: int) -> list[Fact]:
         rows = self._read("SELECT id FROM facts WHERE status='pending' ORDER BY pk LIMIT ?", (limit,))
         return self.facts([row[0] for row in rows])
+
+    # --- what forgetting reads and writes ---
+
+    def standings(self, scope_id: int) -> list[Standing]:
+        return list(map(Standing._make, self._read(_STANDING, (scope_id,))))
+
+    def archived(self, scope_id: int, since: float) -> list[Indexed]:
+        query = f"SELECT {_INDEXED} FROM facts WHERE scope_id=? AND status='archived' AND archived_at>=? ORDER BY pk"
+        return list(map(Indexed._make, self._read(query, (scope_id, since))))
+
+    def session_starts(self, scope_id: int) -> dict[str, float]:
+        query = "SELECT session, MIN(said_at) FROM facts WHERE scope_id=? AND session IS NOT NULL GROUP BY session"
+        return dict(self._read(query, (scope_id,)))
+
+    def save_scores(self, scores: Sequence[ForgetScore]) -> None:
+        if not scores:
+            return
+        # Lost in a power cut, a score is simply computed again.
+        with self._observing() as connection:
+            writing.save_scores(connection, scores)
 
     # --- what happened ---
 
@@ -470,8 +498,7 @@ class SqlLedger:
         )
         if not rows:
             return PolicyVersion(None, 0, MemoryPolicy.preset("default"))
-        path, version, policy, principal, at = rows[0]
-        return PolicyVersion(Scope(path), version, MemoryPolicy.validated(json.loads(policy)), principal, moment(at))
+        return _policy_version(rows[0])
 
     def set_policy(self, scope: Scope, policy: MemoryPolicy, principal: str, at: datetime) -> PolicyVersion:
         with self._mapped(), self._engines.writer.begin() as connection:
@@ -490,6 +517,16 @@ class SqlLedger:
                 },
             )
         return PolicyVersion(scope, version, policy, principal, at)
+
+    def policy_versions(self, scopes: Sequence[Scope]) -> list[PolicyVersion]:
+        if not scopes:
+            return []
+        rows = self._read(
+            "SELECT s.path, p.version, p.policy, p.principal, p.at FROM policies p JOIN scopes s ON s.id=p.scope_id "
+            f"WHERE s.path IN ({_marks(scopes)}) ORDER BY p.id",
+            tuple(scope.path for scope in scopes),
+        )
+        return [_policy_version(row) for row in rows]
 
     def setting(self, name: str) -> str | None:
         rows = self._read("SELECT value FROM settings WHERE name=?", (name,))
@@ -712,6 +749,11 @@ def _without_password(url: str) -> str:
 def _scope_state(row: Any) -> ScopeState:
     id_, path, seq, live, recallable, body_words, context_words, speakers, judged = row
     return ScopeState(id_, Scope(path), seq, live, recallable, body_words, context_words, json.loads(speakers), judged)
+
+
+def _policy_version(row: Any) -> PolicyVersion:
+    path, version, policy, principal, at = row
+    return PolicyVersion(Scope(path), version, MemoryPolicy.validated(json.loads(policy)), principal, moment(at))
 
 
 def _decisions() -> Any:

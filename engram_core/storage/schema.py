@@ -106,6 +106,7 @@ facts = Table(
     Column("superseded_by", String(36)),
     Column("forget_score", Float),
     Column("forget_terms", Text, nullable=False),
+    Column("restored_at", Float),
     Column("metadata", Text, nullable=False),
     # what recall reads; derived from the text at write
     Column("duplicate_key", String(64), nullable=False),

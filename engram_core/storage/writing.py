@@ -21,6 +21,7 @@ from engram_core.ports import (
     ContextWrite,
     Decision,
     Features,
+    ForgetScore,
     FreshVectors,
     Parked,
     Tally,
@@ -60,6 +61,7 @@ _MOVE_SCOPE = (
         speakers=bindparam("new_speakers"),
     )
 )
+_REPLACE = update(t.facts).where(t.facts.c.pk == bindparam("at_pk"))
 _STORED = select(
     t.facts.c.pk,
     t.facts.c.id,
@@ -214,14 +216,17 @@ def _row(fact: Fact, features: Features) -> dict[str, Any]:
 
 def _replace_facts(connection: Connection, change: _Change, writes: Sequence[Write], seqs: Iterable[int]) -> None:
     old = _stored(connection, [write.fact.id for write in writes])
+    rows = []
     for write, seq in zip(writes, seqs, strict=False):
         before = old.get(write.fact.id)
         if before is None or before["version"] != write.replaces or before["scope_id"] != change.scope_id:
             raise Conflict(f"Fact {write.fact.id} changed while its edit was planned.")
-        row = _row(write.fact, write.features) | {"pk": before["pk"], "seq": seq}
+        row = _row(write.fact, write.features) | {"seq": seq}
         change.count(before, -1)
-        change.count(row, +1)
-        connection.execute(update(t.facts).where(t.facts.c.pk == before["pk"]).values(**row))
+        change.count(row | {"pk": before["pk"]}, +1)
+        rows.append(row | {"at_pk": before["pk"]})
+    if rows:
+        connection.execute(_REPLACE, rows)
 
 
 def _move_contexts(
@@ -408,6 +413,23 @@ def replace_vectors(connection: Connection, fresh: Iterable[FreshVectors]) -> No
     live = select(func.count()).where(here, t.facts.c.status == Status.LIVE.value).scalar_subquery()
     seq = case((t.scopes.c.seq > newest, t.scopes.c.seq), else_=newest)
     connection.execute(update(t.scopes).values(seq=seq, live=live))
+
+
+_SCORE = (
+    update(t.facts)
+    .where(t.facts.c.id == bindparam("fact"))
+    .values(forget_score=bindparam("new_score"), forget_terms=bindparam("new_terms"))
+)
+
+
+def save_scores(connection: Connection, scores: Sequence[ForgetScore]) -> None:
+    """Store forget scores and nothing else."""
+    for start in range(0, len(scores), _CHUNK):
+        rows = [
+            {"fact": item.fact_id, "new_score": item.score, "new_terms": dumps(dict(item.terms))}
+            for item in scores[start : start + _CHUNK]
+        ]
+        connection.execute(_SCORE, rows)
 
 
 def _insert(connection: Connection, table: Any) -> Any:

@@ -25,6 +25,7 @@ from engram_core.ports import (
     Decision,
     FactUsage,
     Features,
+    ForgetScore,
     FreshVectors,
     Generation,
     Indexed,
@@ -34,6 +35,7 @@ from engram_core.ports import (
     PolicyVersion,
     RecallRow,
     ScopeState,
+    Standing,
     StoredCount,
     Tail,
     Tally,
@@ -440,6 +442,59 @@ class MemoryLedger:
             self._state.scopes.setdefault(item.scope, len(self._state.scopes) + 1)
             self._state.parked.append(replace(item, id=len(self._state.parked) + 1))
 
+    # --- what forgetting reads and writes ---
+
+    def standings(self, scope_id: int) -> list[Standing]:
+        with self._lock:
+            return [self._standing(item) for item in sorted(self._recallable(scope_id), key=lambda item: item.born)]
+
+    def _standing(self, item: _Kept) -> Standing:
+        fact, key = item.fact, item.features.key
+        return Standing(
+            id=fact.id,
+            kind=fact.kind,
+            importance=fact.importance,
+            trust=fact.trust,
+            pinned=int(fact.pinned),
+            created_at=fact.created_at.timestamp(),
+            said_at=fact.said_at.timestamp(),
+            restored_at=fact.restored_at.timestamp() if fact.restored_at else None,
+            valid_until=fact.valid_until.timestamp() if fact.valid_until else None,
+            superseded_by=fact.superseded_by,
+            session=fact.origin.session,
+            twin=f"{key} {fact.origin.channel} {fact.origin.principal}" if key else "",
+            length=len(fact.text),
+            forget_score=fact.forget_score,
+        )
+
+    def archived(self, scope_id: int, since: float) -> list[Indexed]:
+        with self._lock:
+            found = [
+                item
+                for item in self._state.facts.values()
+                if self._state.scopes[item.fact.scope] == scope_id
+                and item.fact.status is Status.ARCHIVED
+                and item.fact.archived_at is not None
+                and item.fact.archived_at.timestamp() >= since
+            ]
+            return [self._indexed(item) for item in sorted(found, key=lambda item: item.born)]
+
+    def session_starts(self, scope_id: int) -> dict[str, float]:
+        starts: dict[str, float] = {}
+        with self._lock:
+            for item in self._state.facts.values():
+                session, at = item.fact.origin.session, item.fact.said_at.timestamp()
+                if session is not None and self._state.scopes[item.fact.scope] == scope_id:
+                    starts[session] = min(at, starts.get(session, at))
+        return starts
+
+    def save_scores(self, scores: Sequence[ForgetScore]) -> None:
+        with self._lock:
+            for item in scores:
+                kept = self._state.facts.get(item.fact_id)
+                if kept is not None:
+                    kept.fact = replace(kept.fact, forget_score=item.score, forget_terms=dict(item.terms))
+
     # --- settings ---
 
     def policy(self, scope: Scope) -> PolicyVersion:
@@ -456,6 +511,10 @@ class MemoryLedger:
             version = 1 + sum(item.scope == scope for item in self._policies)
             self._policies.append(PolicyVersion(scope, version, policy, principal, at))
             return self._policies[-1]
+
+    def policy_versions(self, scopes: Sequence[Scope]) -> list[PolicyVersion]:
+        with self._lock:
+            return [version for version in self._policies if version.scope in scopes]
 
     def setting(self, name: str) -> str | None:
         return self._settings.get(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -48,6 +48,14 @@ class PlainView:
 
     def twins(self, keys: Sequence[str]) -> dict[str, Fact]:
         return self.ledger.twins(self.scope, keys)
+
+    def known_words(self, stems: Collection[str]) -> frozenset[str]:
+        own = [row for state in self.ledger.scopes([self.scope]) for row in self._rows(state.id)]
+        return frozenset(stems) & {stem for row in own for stem in row.body_stems.split()}
+
+    def last_said(self, session: str) -> str | None:
+        last = self.ledger.tail(self.scope, session)
+        return last.text if last is not None else None
 
     def facts(self, ids: Sequence[str]) -> list[Fact]:
         seen = {self.scope, *self.readable}

@@ -32,7 +32,8 @@ def options(text: str) -> set[str]:
 
 def taken(command: Any) -> set[str]:
     """The options a command takes, those that all of them share apart."""
-    names = {name for param in command.params for name in param.opts if name.startswith("-")}
+    parts = [command, *getattr(command, "commands", {}).values()]
+    names = {name for part in parts for param in part.params for name in param.opts if name.startswith("-")}
     return names - SHARED - EVERYWHERE
 
 
@@ -40,7 +41,10 @@ def taken(command: Any) -> set[str]:
 def test_every_command_and_option_is_documented(name: str) -> None:
     text = section(f"engram {name}")
     assert taken(COMMANDS[name]) <= options(text)
-    arguments = {param.metavar for param in COMMANDS[name].params if not param.opts[0].startswith("-")}
+    subcommands = getattr(COMMANDS[name], "commands", {})
+    params = [param for part in (COMMANDS[name], *subcommands.values()) for param in part.params]
+    arguments = {param.metavar for param in params if not param.opts[0].startswith("-")}
+    assert all(f"`{part}" in text for part in subcommands)
     assert all(metavar in text for metavar in arguments)
 
 

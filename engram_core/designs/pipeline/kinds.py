@@ -9,10 +9,6 @@ from engram_core.designs.pipeline.statements import sentences
 from engram_core.domain.fact import Slot
 from engram_core.measure.dates import MONTHS, RELATIVE_TIME
 
-NEUTRAL: Final = 0.5
-EXPLICIT: Final = 0.7
-"""Importance of what the user asked in so many words to be remembered or always done."""
-
 
 def _any(*patterns: str, flags: int = re.IGNORECASE) -> re.Pattern[str]:
     return re.compile("|".join(patterns), flags)
@@ -147,10 +143,9 @@ def kind_of(text: str, slot: Slot | None = None) -> str:
     return "observation"
 
 
-def importance_of(text: str) -> float:
-    """0.7 when the text asks to remember something or gives a standing order, else the neutral 0.5."""
-    is_explicit = any(_REMEMBER.search(said) or _STANDING_ORDER.search(said) for said in _telling(text))
-    return EXPLICIT if is_explicit else NEUTRAL
+def is_explicit(text: str) -> bool:
+    """Whether the text asks in so many words to remember something, or gives a standing order."""
+    return any(_REMEMBER.search(said) or _STANDING_ORDER.search(said) for said in _telling(text))
 
 
 def _telling(text: str) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from engram_core.design import View
 from engram_core.designs.pipeline import kinds
+from engram_core.designs.pipeline.importance import EXPLICIT, NEUTRAL, distinct_stems, importance_of
 from engram_core.designs.pipeline.slots import slot_of
 from engram_core.designs.pipeline.smalltalk import is_small_talk
 from engram_core.designs.pipeline.statements import split
@@ -57,7 +58,7 @@ def update(episode: Episode, view: View) -> list[Change]:
 
     Args:
         episode: Screened messages of one turn.
-        view: Asked for speakers and for facts that say the same already.
+        view: Asked for speakers, for facts that say the same already, and for what is known so far.
 
     Returns:
         In the order of the messages: Ignore for small talk, system messages and empty ones; Merge for statements
@@ -74,9 +75,33 @@ def update(episode: Episode, view: View) -> list[Change]:
             name = statement.voice if statement.key else (place, number)
             before = planned.get(name)
             planned[name] = before.heard_again(message) if isinstance(before, _Statement) else statement
-    keys = [item.key for item in planned.values() if isinstance(item, _Statement) and item.key]
+    said = [item for item in planned.values() if isinstance(item, _Statement)]
+    keys = [item.key for item in said if item.key]
     twins = view.twins(keys) if keys else {}
-    return [_change(item, twins, episode) for item in planned.values()]
+    weighed = _weighed(said, view)
+    return [item if isinstance(item, Ignore) else _change(next(weighed), twins, episode) for item in planned.values()]
+
+
+def _weighed(said: Sequence[_Statement], view: View) -> Iterator[_Statement]:
+    """The statements with their importance, each told from what was known before it."""
+    stems = [distinct_stems(item.draft.text) for item in said]
+    seen = set(view.known_words(frozenset().union(*stems))) if said else set()
+    before: dict[str, str | None] = {}
+    for item, own in zip(said, stems, strict=True):
+        draft, message = item.draft, item.draft.messages[0]
+        previous = None
+        if message.session is not None:
+            previous = before.get(message.session) or view.last_said(message.session)
+            before[message.session] = draft.text
+        yield replace(item, draft=replace(draft, importance=_importance(draft, message, seen, previous)))
+        seen |= own
+
+
+def _importance(draft: Draft, message: Message, seen: Collection[str], previous: str | None) -> float:
+    if message.role == "tool":
+        return NEUTRAL
+    told = importance_of(draft.text, seen=seen, previous=previous)
+    return max(told, EXPLICIT) if message.role == "user" and kinds.is_explicit(draft.text) else told
 
 
 def _change(item: Ignore | _Statement, twins: Mapping[str, Fact], episode: Episode) -> Change:
@@ -137,7 +162,6 @@ def _draft(text: str, message: Message, people: Collection[str]) -> Draft:
         (message,),
         kind=kinds.kind_of(text, slot),
         slot=slot,
-        importance=kinds.importance_of(text),
         speaker=message.speaker,
     )
 

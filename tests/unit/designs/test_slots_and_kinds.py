@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engram_core.designs.pipeline.kinds import EXPLICIT, NEUTRAL, importance_of, kind_of
+from engram_core.designs.pipeline.kinds import is_explicit, kind_of
 from engram_core.designs.pipeline.slots import slot_of
 from engram_core.domain.fact import BUILT_IN_KINDS, Slot
 
@@ -112,20 +112,20 @@ def test_a_slot_decides_the_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "importance"),
+    ("text", "explicit"),
     [
-        ("Remember that I am allergic to nuts", EXPLICIT),
-        ("Hi. Always answer in French.", EXPLICIT),
-        ("Please never push to main", EXPLICIT),
-        ("From now on we meet at 9", EXPLICIT),
-        ("I always loved you", NEUTRAL),
-        ("Do you remember that day?", NEUTRAL),
-        ("Never give up", NEUTRAL),
-        ("I live in Rome", NEUTRAL),
+        ("Remember that I am allergic to nuts", True),
+        ("Hi. Always answer in French.", True),
+        ("Please never push to main", True),
+        ("From now on we meet at 9", True),
+        ("I always loved you", False),
+        ("Do you remember that day?", False),
+        ("Never give up", False),
+        ("I live in Rome", False),
     ],
 )
-def test_importance(text: str, importance: float) -> None:
-    assert importance_of(text) == importance
+def test_what_is_asked_to_be_remembered(text: str, explicit: bool) -> None:
+    assert is_explicit(text) == explicit
 
 
 @settings(deadline=None)

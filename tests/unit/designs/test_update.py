@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import cast
@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engram_core.design import View
+from engram_core.designs.pipeline.importance import EXPLICIT, NEUTRAL, importance_of
 from engram_core.designs.pipeline.update import update
 from engram_core.domain.change import Add, Change, Ignore, Merge
 from engram_core.domain.fact import Fact, Origin, Slot, Status
 from engram_core.domain.message import Channel, Episode, Message
 from engram_core.domain.scope import Scope
+from engram_core.measure import words
 from engram_core.measure.sameness import key
 
 NOW = datetime(2024, 5, 6, 12, tzinfo=UTC)
@@ -37,6 +39,13 @@ class FakeView:
         assert all(keys)
         found = {key(fact.text, fact.speaker, fact.said_at): fact for fact in self.known}
         return {name: found[name] for name in keys if name in found}
+
+    def known_words(self, stems: Collection[str]) -> frozenset[str]:
+        return frozenset(stems) & {stem for fact in self.known for stem in words.stems(fact.text)}
+
+    def last_said(self, session: str) -> str | None:
+        said = [fact.text for fact in self.known if fact.origin.session == session]
+        return said[-1] if said else None
 
 
 def run(*messages: Message, view: FakeView | None = None, principal: str = "user:alice") -> list[Change]:
@@ -61,7 +70,7 @@ def test_statements_are_kept_verbatim() -> None:
     assert change.draft.text == "I live in Lisbon.  Really!"
     assert change.draft.messages == (message,)
     assert change.draft.speaker == "Caroline"
-    assert change.draft.importance == 0.5
+    assert change.draft.importance == importance_of(change.draft.text)
     assert change.reason.rule == "verbatim"
 
 
@@ -71,7 +80,29 @@ def test_kind_slot_and_importance_are_told() -> None:
     assert isinstance(home, Add)
     assert isinstance(order, Add)
     assert (home.draft.kind, home.draft.slot) == ("profile", Slot("caroline", "location"))
-    assert (order.draft.kind, order.draft.importance) == ("instruction", 0.7)
+    assert (order.draft.kind, order.draft.importance) == ("instruction", EXPLICIT)
+
+
+def test_importance_is_told_from_the_past_only() -> None:
+    known = fact("We keep bees and a cat")
+    first, second = run(
+        Message("user", "The bees are well", session="s1"),
+        Message("user", "We saw bees in May, did you?", session="s1"),
+        view=FakeView(known=[known]),
+    )
+    assert isinstance(first, Add)
+    assert isinstance(second, Add)
+    heard = set(words.stems(known.text))
+    assert first.draft.importance == importance_of("The bees are well", seen=heard)
+    heard |= set(words.stems("The bees are well"))
+    expected = importance_of("We saw bees in May, did you?", seen=heard, previous="The bees are well")
+    assert second.draft.importance == expected
+
+
+def test_a_tools_output_is_neutral() -> None:
+    [change] = run(Message("tool", "Rows: 12, 13, 14. Everything here is new and long and has Names."))
+    assert isinstance(change, Add)
+    assert change.draft.importance == NEUTRAL
 
 
 def test_the_speakers_name_is_not_part_of_the_text() -> None:
