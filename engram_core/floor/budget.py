@@ -5,9 +5,10 @@ The tokens of the finished text are counted, wrapper included, and never exceed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
+from typing import Final
 
 from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
@@ -17,13 +18,26 @@ from engram_core.measure.dates import RELATIVE_TIME
 
 Count = Callable[[str], int]
 
+FOCUS: Final = 0.7
+"""Share of a merged fact's best original's score that another original needs to be shown beside it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A fact with its rank's score, before rules and budget."""
+    """A fact with its rank's score, before rules and budget.
+
+    Args:
+        parent: The merged fact that `fact` is an original of and is shown as; None for a fact that stands for itself.
+    """
 
     fact: Fact
     score: float
+    parent: Fact | None = None
+
+    @property
+    def shown_as(self) -> Fact:
+        """The fact that a caller sees."""
+        return self.parent or self.fact
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,7 @@ class Limits:
     """What a recall may show.
 
     Args:
-        k: Facts at most.
+        k: Facts at most; the originals of one merged fact count once.
         max_tokens: Tokens of the whole text at most.
         min_score: Facts scoring less are dropped; None for no limit.
         now: For validity.
@@ -85,11 +99,12 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
     lines: list[Line] = []
     dropped: list[tuple[int, Reason]] = []
     seen: dict[str, int] = {}
+    shown: dict[str, float] = {}
     days: set[date] = set()
     spent = count(_render([], ranked, marker, limits))
     for place, item in enumerate(ranked):
-        reason = _ruled_out(item, limits, policy)
-        if reason is None and len(lines) >= limits.k:
+        reason = ruled_out(item, limits, policy) or _out_of_focus(item, shown)
+        if reason is None and len(shown) >= limits.k and item.shown_as.id not in shown:
             reason = Reason("rank", f"{limits.k} better facts are shown already.", {"rank": place + 1})
         text = line_of(item.fact)
         if reason is None and text in seen:
@@ -108,6 +123,7 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         if is_new_day:
             days.add(day)
         seen[text] = place
+        shown.setdefault(item.shown_as.id, item.score)
         lines.append(Line(place, text, tokens))
     return _trimmed(lines, dropped, ranked, limits, marker, count)
 
@@ -138,6 +154,21 @@ def _trimmed(
         last = lines.pop()
         dropped.append((last.place, _does_not_fit(tokens, limits.max_tokens)))
     return Packed("", 0, (), tuple(sorted(dropped, key=lambda item: item[0])))
+
+
+def _out_of_focus(item: Ranked, shown: Mapping[str, float]) -> Reason | None:
+    best = shown.get(item.shown_as.id) if item.parent is not None else None
+    if best is None or item.score >= FOCUS * best:
+        return None
+    return Reason("out_of_focus", "Other originals of its merged fact match much better.", {"best": best})
+
+
+def ruled_out(item: Ranked, limits: Limits, policy: MemoryPolicy) -> Reason | None:
+    """Why a fact may not be shown, whatever the budget; None if it may. A merged fact's own validity binds as well."""
+    reason = _ruled_out(item, limits, policy)
+    if reason is None and item.parent is not None:
+        reason = _ruled_out(Ranked(item.parent, item.score), replace(limits, kinds=frozenset()), policy)
+    return reason
 
 
 def _ruled_out(item: Ranked, limits: Limits, policy: MemoryPolicy) -> Reason | None:

@@ -13,6 +13,7 @@ from engram_core.domain.message import Episode
 from engram_core.domain.scope import Scope
 from engram_core.operations.context import Context
 from engram_core.operations.edit import find
+from engram_core.operations.observe import rendered_texts
 from engram_core.ports import Decision, RecallRow, UsageRow
 
 _RECALLS_SHOWN = 20
@@ -126,13 +127,15 @@ def _explain_recall(
     context: Context, row: RecallRow, scope: Scope, principal: str, about: str | None
 ) -> RecallExplanation:
     facts = {fact.id: fact for fact in context.ledger.facts([item["id"] for item in (*row.facts, *row.dropped)])}
+    rendered = rendered_texts(context, row)
     verdicts = _verdicts(context.ledger.usage(row.id))
 
     def told(item: Mapping[str, Any]) -> dict[str, Any]:
         fact = facts.get(item["id"])
         # A rule that hides a fact from this principal hides its text here too.
         hidden = fact is None or item.get("rule") in {"not_readable", "unknown_fact"}
-        return {**item, "text": "" if hidden or fact is None else fact.display, "verdict": verdicts.get(item["id"])}
+        text = "" if hidden or fact is None else rendered.get(fact.id, fact.display)
+        return {**item, "text": text, "verdict": verdicts.get(item["id"])}
 
     return RecallExplanation(
         id=row.id,
@@ -160,6 +163,9 @@ def _absent(context: Context, row: RecallRow, scope: Scope, principal: str, fact
     if any(item["id"] == fact_id for item in (*row.facts, *row.dropped)):
         return None
     fact = find(context, scope, principal, fact_id)
+    told = {id_ for item in (*row.facts, *row.dropped) for id_ in (item["id"], *item.get("members", ()))}
+    if told.intersection((fact_id, *fact.consolidated_from)):
+        return None  # it was there as what stands for it, or as the originals it stands for
     if fact.created_at > row.at:
         return f"Fact {fact_id} was stored after this recall."
     if not fact.is_recallable:

@@ -88,6 +88,8 @@ def fact_row(fact: Fact) -> dict[str, Any]:
         "forget_score": fact.forget_score,
         "forget_terms": dumps(dict(fact.forget_terms)),
         "metadata": dumps(dict(fact.metadata)),
+        "form": fact.form,
+        "consolidated_into": fact.consolidated_into,
     }
 
 
@@ -95,7 +97,7 @@ FACT_COLUMNS = (
     "id", "version", "status", "text", "speaker", "kind", "slot_subject", "slot_attribute", "importance", "confidence",
     "trust", "pinned", "created_at", "said_at", "valid_from", "valid_until", "archived_at", "archived_reason",
     "principal", "channel", "episode_id", "session", "message_ids", "sources", "consolidated_from", "is_consolidated",
-    "superseded_by", "forget_score", "forget_terms", "metadata",
+    "superseded_by", "forget_score", "forget_terms", "metadata", "form", "consolidated_into",
 )  # fmt: skip
 
 
@@ -134,6 +136,8 @@ def fact_of(row: Mapping[str, Any], scope: Scope) -> Fact:
         archived_at=moment(row["archived_at"]),
         archived_reason=row["archived_reason"],
         metadata=_json(row["metadata"], {}),
+        form=row["form"],
+        consolidated_into=row["consolidated_into"],
     )
 
 
