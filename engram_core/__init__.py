@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from engram_core.domain.recall import AddResult, Dropped, Outcome, Query, Recall, Scored, ScoredFact, Usage
     from engram_core.domain.scope import Scope
     from engram_core.engram import Engram, Memory
+    from engram_core.operations.brief import Brief
+    from engram_core.operations.consolidate import Consolidation
     from engram_core.operations.explain import FactExplanation, RecallExplanation
     from engram_core.ports import Decision, Embedder, LanguageModel, TokenCounter
     from engram_core.turns import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, Turn, Turns
@@ -75,6 +77,8 @@ _HOMES = {
     "domain.recall": ("AddResult", "Dropped", "Outcome", "Query", "Recall", "Scored", "ScoredFact", "Usage"),
     "domain.scope": ("Scope",),
     "engram": ("Engram", "Memory"),
+    "operations.brief": ("Brief",),
+    "operations.consolidate": ("Consolidation",),
     "operations.explain": ("FactExplanation", "RecallExplanation"),
     "ports": ("Decision", "Embedder", "LanguageModel", "TokenCounter"),
     "turns": ("DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Turn", "Turns"),
@@ -82,15 +86,15 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Absorb", "Add", "AddResult", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Candidates", "Change",
-    "ChangeRefused", "Consolidate", "DEFAULT_K", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design",
-    "Draft", "Dropped", "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode",
-    "Fact", "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy",
-    "InvalidScope", "LanguageModel", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra",
-    "ModelFailed", "Origin", "Outcome", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation",
-    "RecallNotFound", "Restore", "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot",
-    "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns",
-    "Usage", "View", "bind", "default_engram",
+    "Absorb", "Add", "AddResult", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Brief", "Candidates",
+    "Change", "ChangeRefused", "Consolidate", "Consolidation", "DEFAULT_K", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S",
+    "Decision", "Design", "Draft", "Dropped", "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram",
+    "EngramError", "Episode", "Fact", "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput",
+    "InvalidPolicy", "InvalidScope", "LanguageModel", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message",
+    "MissingExtra", "ModelFailed", "Origin", "Outcome", "PrincipalSource", "Query", "Reason", "Recall",
+    "RecallExplanation", "RecallNotFound", "Restore", "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored",
+    "ScoredFact", "Slot", "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede",
+    "TokenCounter", "Turn", "Turns", "Usage", "View", "bind", "default_engram",
 ]  # fmt: skip
 
 

@@ -48,8 +48,9 @@ class Status(StrEnum):
 
 RECALLABLE: Final = (Status.LIVE, Status.PENDING)
 
-Form = Literal["statement", "merged", "summary"]
-"""`merged`: holds its originals side by side, and a recall renders those that match; `summary`: says less than they."""
+Form = Literal["statement", "merged", "summary", "apart"]
+"""`merged`: holds its originals side by side, and a recall renders those that match; `summary`: says less than they;
+`apart`: a statement that a person took out of a consolidated fact, and that no night takes in again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,8 @@ def _gathered(fact_id: str, court: _Court, is_forgetting: bool) -> Reason | None
     if refusal is None and court.facts[fact_id].status is not Status.LIVE:
         status = court.facts[fact_id].status
         refusal = Reason("not_live", f"Fact {fact_id} is {status}; only live facts are consolidated.")
+    if refusal is None and court.facts[fact_id].form == "apart" and not court.by_person:
+        refusal = Reason("apart", f"Fact {fact_id} was taken out of a consolidated fact by a person.")
     return refusal
 
 

@@ -338,7 +338,7 @@ class _Planner:
     def _eligible(self, ids: Sequence[str]) -> list[Fact]:
         """The facts that may be taken in; a slot's value must stay findable as that, and pins say "leave it"."""
         facts = self._context.ledger.facts(ids)
-        return [fact for fact in facts if fact.status is Status.LIVE and not fact.pinned and fact.slot is None]
+        return [fact for fact in facts if fact.status is Status.LIVE and not fact.pinned and _may_meet(fact)]
 
     def _new(self, ids: Sequence[str]) -> Iterator[Cluster]:
         facts = sorted(self._eligible(ids), key=_when)
@@ -419,6 +419,10 @@ class _Planner:
 def _matrix(rows: Sequence[_Row]) -> clusters.Floats:
     dimension = len(rows[0].content) // 2 if rows else 1
     return clusters.unit(vectors([row.content for row in rows], dimension))
+
+
+def _may_meet(fact: Fact) -> bool:
+    return fact.slot is None and fact.form != "apart"
 
 
 def _when(fact: Fact) -> tuple[datetime, str]:

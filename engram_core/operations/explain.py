@@ -74,12 +74,16 @@ class FactExplanation:
         sources: The messages it was made of, as handed over.
         history: Every decision, oldest first.
         recalls: The latest recalls that showed it, newest first, with rank, score and verdict.
+        originals: What a consolidated fact stands for, oldest first: id, text, said_at, status, and messages' ids.
+        stands_in: The fact that stands for this one, with its id, text, form and status; None if none does.
     """
 
     fact: Fact
     sources: tuple[Mapping[str, Any], ...]
     history: tuple[Decision, ...]
     recalls: tuple[Mapping[str, Any], ...]
+    originals: tuple[Mapping[str, Any], ...] = ()
+    stands_in: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -88,6 +92,8 @@ class FactExplanation:
             "sources": list(self.sources),
             "history": [decision_dict(decision) for decision in self.history],
             "recalls": list(self.recalls),
+            "originals": [dict(item) for item in self.originals],
+            "stands_in": dict(self.stands_in) if self.stands_in is not None else None,
         }
 
     def __str__(self) -> str:
@@ -100,12 +106,27 @@ class FactExplanation:
             f"from {fact.origin.channel}",
         ]
         lines += [f"  from message {item['id']}: {item['content']}" for item in self.sources]
+        lines += family(self.to_dict())
         for decision in self.history:
             refused = " (refused)" if decision.refused else ""
             lines.append(f"  {decision.at:%Y-%m-%d %H:%M} {decision.action}{refused}: {decision.reason}")
         for item in self.recalls:
             lines.append(f"  recalled {item['at'][:16]} at rank {item['rank']}, {item['verdict']}: {item['query']!r}")
         return "\n".join(lines)
+
+
+def family(told: Mapping[str, Any]) -> list[str]:
+    """The tree of a consolidated fact, or the way to the fact that stands for this one, as lines of text."""
+    lines = []
+    if told["originals"]:
+        lines.append(f"  {told['fact']['form']} of {len(told['originals'])} originals:")
+        for place, item in enumerate(told["originals"], 1):
+            branch = "└─" if place == len(told["originals"]) else "├─"
+            lines.append(f"    {branch} {item['said_at'][:10]} {item['text']} ({item['id']}, {item['status']})")
+    if told["stands_in"] is not None:
+        held = told["stands_in"]
+        lines.append(f"  {held['id']} ({held['form']}, {held['status']}) stands for it: {held['text'][:200]}")
+    return lines
 
 
 def explain(
@@ -182,7 +203,23 @@ def _explain_fact(context: Context, fact: Fact) -> FactExplanation:
         sources=tuple(_sources(context, fact)),
         history=tuple(context.ledger.history(fact.id)),
         recalls=tuple(_recalled(context, row, fact.id) for row in recalls),
+        originals=tuple(_original(item) for item in context.ledger.facts(fact.consolidated_from)),
+        stands_in=next(map(_standing, context.ledger.facts([fact.consolidated_into or ""])), None),
     )
+
+
+def _original(fact: Fact) -> dict[str, Any]:
+    return {
+        "id": fact.id,
+        "text": fact.display,
+        "said_at": fact.said_at.isoformat(),
+        "status": fact.status.value,
+        "message_ids": list(fact.origin.message_ids),
+    }
+
+
+def _standing(fact: Fact) -> dict[str, Any]:
+    return {"id": fact.id, "text": fact.display, "form": fact.form, "status": fact.status.value}
 
 
 def _sources(context: Context, fact: Fact) -> list[dict[str, Any]]:
@@ -248,6 +285,10 @@ def fact_dict(fact: Fact) -> dict[str, Any]:
         "archived_at": fact.archived_at.isoformat() if fact.archived_at else None,
         "archived_reason": fact.archived_reason,
         "superseded_by": fact.superseded_by,
+        "form": fact.form,
+        "is_consolidated": fact.is_consolidated,
+        "consolidated_from": list(fact.consolidated_from),
+        "consolidated_into": fact.consolidated_into,
         "sources": list(fact.sources),
         "origin": asdict(fact.origin),
         "metadata": dict(fact.metadata),

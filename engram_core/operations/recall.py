@@ -139,7 +139,7 @@ def _chosen(
         watch.lap("ledger")
         packed = budget.pack(ranked, limits, policy, marker, context.counter.count)
         watch.lap("render")
-        if reach >= len(ranking) or len({ranked[line.place].shown_as.id for line in packed.lines}) >= asked.k:
+        if reach >= len(ranking) or packed.is_full:
             return _Choice(scored, ranked, packed, gone, ranking[reach:])
         reach = len(ranking)
 
