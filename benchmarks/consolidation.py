@@ -294,8 +294,9 @@ def scale(size: int) -> None:
                 done = consolidate.apply(store.context, plan, "user:owner", NOW)
                 applied = time.process_time() - before[0], time.perf_counter() - before[1]
                 print(
-                    f"  {name:14} looked at {plan.looked_at:,}, {len(done.fact_ids):,} clusters, {plan.vectors_saved:,} "
-                    f"vectors fewer; plan {planned[0]:.1f} s CPU ({planned[1]:.1f} s), apply {applied[0]:.1f} s CPU "
+                    f"  {name:14} looked at {plan.looked_at:,}, {len(done.fact_ids):,} clusters, "
+                    f"{plan.vectors_saved:,} vectors fewer; plan {planned[0]:.1f} s CPU ({planned[1]:.1f} s), "
+                    f"apply {applied[0]:.1f} s CPU "
                     f"({applied[1]:.1f} s), memory {_resident():,} MB",
                     flush=True,
                 )

@@ -12,7 +12,7 @@ from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
 from engram_core.floor import access, budget, digest
-from engram_core.measure import content, gathering, sameness
+from engram_core.measure import content, gathering
 from engram_core.operations.context import Context
 from engram_core.ports import ScopeState
 
@@ -70,8 +70,12 @@ def _allowed(facts: Sequence[Fact], policy: MemoryPolicy, now: datetime) -> list
 
 def _once(facts: Sequence[Fact]) -> list[Fact]:
     """Each statement once, the newest time it was said; in the order of their ids."""
-    by_key = {sameness.normal_form(fact.display): fact for fact in sorted(facts, key=lambda f: (f.said_at, f.id))}
+    by_key = {_bare(fact): fact for fact in sorted(facts, key=lambda fact: (fact.said_at, fact.id))}
     return sorted(by_key.values(), key=lambda fact: fact.id)
+
+
+def _bare(fact: Fact) -> str:
+    return " ".join(fact.display.lower().split()).strip(" .!?")
 
 
 def _order(facts: Sequence[Fact], policy: MemoryPolicy, count: budget.Count, max_tokens: int) -> list[int]:

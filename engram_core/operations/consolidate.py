@@ -333,7 +333,7 @@ class _Planner:
         for group in found.groups:
             ids = [alone[place].id for place in group]
             if fresh.intersection(ids):
-                yield from self._pruned(ids) if self._is_pruning else self._new(ids)
+                yield from self._pruned([alone[place] for place in group]) if self._is_pruning else self._new(ids)
 
     def _eligible(self, ids: Sequence[str]) -> list[Fact]:
         """The facts that may be taken in; a slot's value must stay findable as that, and pins say "leave it"."""
@@ -382,19 +382,30 @@ class _Planner:
         change = Consolidate(_ids(facts), gathering.merged(_said(everybody)), "merged", self._reason(facts), into)
         yield self._judged(facts, change, held[0])
 
-    def _pruned(self, ids: Sequence[str]) -> Iterator[Cluster]:
-        facts = {fact.id: fact for fact in self._context.ledger.facts(ids)}
-        kept = max(facts.values(), key=lambda fact: (fact.pinned, *_weight(fact)))
-        twins = [
-            fact
-            for fact in self._eligible(ids)
-            if fact.id != kept.id and sameness.contradiction(kept.text, fact.text) is None
-        ]
-        if not twins:
-            return
-        terms = {"facts": float(len(twins) + 1), "cosine": self._least}
-        reason = Reason("near_duplicate", f"{len(twins)} facts say the same with fewer words.", terms)
-        yield self._judged(twins, Absorb(kept.id, _ids(twins), reason), kept)
+    def _pruned(self, rows: Sequence[_Row]) -> Iterator[Cluster]:
+        """Each fact goes to the first that says more, is near enough and contradicts it in nothing."""
+        facts = {fact.id: fact for fact in self._context.ledger.facts([row.id for row in rows])}
+        matrix = {row.id: vector for row, vector in zip(rows, _matrix(rows), strict=True)}
+        may_go = set(_ids(self._eligible(list(facts))))
+        kept: dict[str, list[Fact]] = {}
+        for fact in sorted(facts.values(), key=lambda fact: (not fact.pinned, *_weight(fact))):
+            near = (
+                id_
+                for id_ in kept
+                if fact.id in may_go
+                and float(matrix[id_] @ matrix[fact.id]) >= self._least
+                and sameness.contradiction(facts[id_].text, fact.text) is None
+            )
+            same = next(near, None)
+            if same is None:
+                kept[fact.id] = []
+            else:
+                kept[same].append(fact)
+        for id_, twins in kept.items():
+            if twins:
+                terms = {"facts": float(len(twins) + 1), "cosine": self._least}
+                reason = Reason("near_duplicate", f"{len(twins)} facts say the same with fewer words.", terms)
+                yield self._judged(twins, Absorb(id_, _ids(twins), reason), facts[id_])
 
     def _reason(self, facts: Sequence[Fact]) -> Reason:
         terms = {
@@ -430,8 +441,8 @@ def _when(fact: Fact) -> tuple[datetime, str]:
 
 
 def _weight(fact: Fact) -> tuple[int, int, str]:
-    """How much a fact says."""
-    return len(set(words.stems(fact.text))), len(fact.text), fact.id
+    """Sorts the fact that says most first; of equal ones the older."""
+    return -len(set(words.stems(fact.text))), -len(fact.text), fact.id
 
 
 def _said(facts: Sequence[Fact]) -> list[gathering.Said]:

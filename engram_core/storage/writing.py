@@ -60,6 +60,12 @@ _STORED = select(
     t.facts.c.context_stems,
 ).where(t.facts.c.id.in_(bindparam("wanted", expanding=True)))
 
+_REPLACE = (
+    update(t.facts)
+    .where(t.facts.c.pk == bindparam("new_pk"))
+    .values({column: bindparam(f"new_{column.name}") for column in t.facts.c if column.name not in ("pk", "scope_id")})
+)
+
 
 def _saving_words(dialect_insert: Any) -> Any:
     statement = dialect_insert(t.words)
@@ -190,6 +196,7 @@ def _row(fact: Fact, features: Features) -> dict[str, Any]:
 
 def _replace_facts(connection: Connection, change: _Change, writes: Sequence[Write], seqs: Iterable[int]) -> None:
     old = _stored(connection, [write.fact.id for write in writes])
+    rows = []
     for write, seq in zip(writes, seqs, strict=False):
         before = old.get(write.fact.id)
         if before is None or before["version"] != write.replaces or before["scope_id"] != change.scope_id:
@@ -197,7 +204,9 @@ def _replace_facts(connection: Connection, change: _Change, writes: Sequence[Wri
         row = _row(write.fact, write.features) | {"pk": before["pk"], "seq": seq}
         change.count(before, -1)
         change.count(row, +1)
-        connection.execute(update(t.facts).where(t.facts.c.pk == before["pk"]).values(**row))
+        rows.append({f"new_{name}": value for name, value in row.items()})
+    if rows:
+        connection.execute(_REPLACE, rows)
 
 
 def _move_contexts(
