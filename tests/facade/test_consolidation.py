@@ -317,8 +317,8 @@ def test_young_facts_are_protected_from_losing_words_only(store: Engram) -> None
     assert later.vectors_saved == 1
 
 
-SUMMARY = "Ana drank 2 cups of green tea (7 euros, best at 70 degrees), bought 3 kinds on 2 March 2026; a pot broke on 4 May."
-    "Ana drinks green tea, jasmine best; bought 3 kinds on 2 March 2026; the pot broke in May; prefers it to black."
+SUMMARY = (
+    "Ana drank 2 cups of green tea (7 euros, best at 70 degrees), bought 3 kinds on 2 March 2026; a pot broke on 4 May."
 )
 
 
