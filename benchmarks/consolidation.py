@@ -73,8 +73,8 @@ def observations(path: Path, *, with_summaries: bool = False) -> list[Store]:
     return found
 
 
-EVERY = 4
-"""Of the questions, every fourth is asked, so that a run takes minutes."""
+EVERY = 8
+"""Of the questions, every eighth is asked, so that a run takes minutes."""
 
 
 def _answerable(questions: Iterable[Question]) -> list[Question]:

@@ -16,7 +16,7 @@ class MemoryPolicy(BaseModel):
     """How one scope remembers. Children inherit the nearest ancestor's policy as a whole.
 
     Each field names its unit, range, default and what it changes. Fields of the night (`max_facts`, `decay_rate`,
-    `auto_forget`, `compression_strategy`, `retention_floor`, `cluster_*`, `protect_days`, `retain_archived_days`)
+    `auto_forget`, `retention_floor`, `protect_days`, `retain_archived_days`)
     are stored and inherited today; the night that acts on them is a later release.
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, assert_never
@@ -170,11 +170,19 @@ def _consolidate(change: Consolidate, court: _Court) -> Reason | None:
     if len({(fact.valid_from, fact.valid_until) for fact in facts}) > 1:
         return Reason("validity_differs", "The facts do not hold for the same time.")
     said = [gathering.Said(fact.text, fact.said_at, fact.speaker) for fact in facts]
-    missing = (gathering.dropped if change.form == "merged" else gathering.lost)(said, change.text)
-    if missing:
-        line = f"The text would lose {', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''}."
-        return Reason("loses_words" if change.form == "merged" else "loses_facts", line, {"lost": len(missing)})
-    return _text(change.text)
+    return _lossy(change, said) or _text(change.text)
+
+
+def _lossy(change: Consolidate, said: Sequence[gathering.Said]) -> Reason | None:
+    if change.form == "merged":
+        missing = gathering.dropped(said, change.text)
+        return Reason("loses_words", _would_lose(missing), {"lost": len(missing)}) if missing else None
+    missing = gathering.lost(said, change.text)
+    return Reason("loses_facts", _would_lose(missing), {"lost": len(missing)}) if missing else None
+
+
+def _would_lose(missing: Sequence[str]) -> str:
+    return f"The text would lose {', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''}."
 
 
 def _gathered(fact_id: str, court: _Court, is_forgetting: bool) -> Reason | None:
