@@ -9,7 +9,21 @@ if TYPE_CHECKING:
     from engram_core.binding import DEFAULT_K, MAX_K, Binding, BindingSource, Bound, PrincipalSource, ScopeSource, bind
     from engram_core.bootstrap import shared as default_engram
     from engram_core.design import Ask, Candidates, Design, Statistics, View
-    from engram_core.domain.change import Add, Archive, Change, Draft, Edit, Ignore, Merge, Restore, Reweigh, Supersede
+    from engram_core.domain.change import (
+        Absorb,
+        Add,
+        Archive,
+        Change,
+        Consolidate,
+        Draft,
+        Edit,
+        Ignore,
+        Merge,
+        Restore,
+        Reweigh,
+        Split,
+        Supersede,
+    )
     from engram_core.domain.errors import (
         ChangeRefused,
         EmbedderMismatch,
@@ -34,6 +48,8 @@ if TYPE_CHECKING:
     from engram_core.domain.recall import AddResult, Dropped, Outcome, Query, Recall, Scored, ScoredFact, Usage
     from engram_core.domain.scope import Scope
     from engram_core.engram import Engram, Memory
+    from engram_core.operations.brief import Brief
+    from engram_core.operations.consolidate import Consolidation
     from engram_core.operations.explain import FactExplanation, RecallExplanation
     from engram_core.operations.policy import PolicyChange
     from engram_core.operations.usage import UsageReport
@@ -46,7 +62,8 @@ _HOMES = {
     "binding": ("Binding", "BindingSource", "Bound", "DEFAULT_K", "MAX_K", "PrincipalSource", "ScopeSource", "bind"),
     "design": ("Ask", "Candidates", "Design", "Statistics", "View"),
     "domain.change": (
-        "Add", "Archive", "Change", "Draft", "Edit", "Ignore", "Merge", "Restore", "Reweigh", "Supersede",
+        "Absorb", "Add", "Archive", "Change", "Consolidate", "Draft", "Edit", "Ignore", "Merge", "Restore", "Reweigh",
+        "Split", "Supersede",
     ),
     "domain.errors": (
         "ChangeRefused", "EmbedderMismatch", "EmbeddingFailed", "EngramError", "FactNotFound", "IndexUnavailable",
@@ -60,6 +77,8 @@ _HOMES = {
     "domain.recall": ("AddResult", "Dropped", "Outcome", "Query", "Recall", "Scored", "ScoredFact", "Usage"),
     "domain.scope": ("Scope",),
     "engram": ("Engram", "Memory"),
+    "operations.brief": ("Brief",),
+    "operations.consolidate": ("Consolidation",),
     "operations.explain": ("FactExplanation", "RecallExplanation"),
     "operations.policy": ("PolicyChange",),
     "operations.usage": ("UsageReport",),
@@ -69,15 +88,15 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Add", "AddResult", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Candidates", "Change",
-    "ChangeRefused", "DEFAULT_K", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "Draft", "Dropped",
-    "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact",
-    "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy", "InvalidScope",
-    "LanguageModel", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "Origin",
-    "Outcome", "PolicyChange", "PolicyVersion", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation",
-    "RecallNotFound", "Restore", "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot",
-    "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage",
-    "UsageReport", "View", "bind", "default_engram",
+    "Absorb", "Add", "AddResult", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Brief", "Candidates",
+    "Change", "ChangeRefused", "Consolidate", "Consolidation", "DEFAULT_K", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S",
+    "Decision", "Design", "Draft", "Dropped", "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram",
+    "EngramError", "Episode", "Fact", "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput",
+    "InvalidPolicy", "InvalidScope", "LanguageModel", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message",
+    "MissingExtra", "ModelFailed", "Origin", "Outcome", "PolicyChange", "PolicyVersion", "PrincipalSource", "Query",
+    "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Restore", "Reweigh", "SchemaTooNew", "Scope",
+    "ScopeSource", "Scored", "ScoredFact", "Slot", "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable",
+    "Supersede", "TokenCounter", "Turn", "Turns", "Usage", "UsageReport", "View", "bind", "default_engram",
 ]  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from engram_core.domain.recall import AddResult, Recall, Usage
 from engram_core.domain.scope import Scope
 from engram_core.floor import legality
 from engram_core.operations import add as adding
+from engram_core.operations import brief as briefing
+from engram_core.operations import consolidate as consolidating
 from engram_core.operations import doctor as doctoring
 from engram_core.operations import edit
 from engram_core.operations import explain as explaining
@@ -26,6 +28,7 @@ from engram_core.operations import observe as observing
 from engram_core.operations import policy as policing
 from engram_core.operations import recall as recalling
 from engram_core.operations import sleep as sleeping
+from engram_core.operations import split as splitting
 from engram_core.operations import usage as reporting
 from engram_core.operations.background import Worker
 from engram_core.operations.context import Context
@@ -436,6 +439,41 @@ class Memory:
         asked = recalling.Asked(query, k, max_tokens, min_score, frozenset(kinds), session, include_archived)
         return recalling.recall(self.engram.context, self.scope, self.principal, asked, self._now(now))
 
+    def brief(self, *, max_tokens: int = 1_000, now: datetime | None = None) -> briefing.Brief:
+        """What to know before anybody asked: the most telling current facts, by kind, as a context for a prompt.
+
+        Args:
+            max_tokens: Tokens of `.text` at most, fence and headings included.
+            now: The time of the call, for replays; facts that do not hold then are left out.
+
+        Raises:
+            InvalidInput: `max_tokens` is out of range.
+            StoreUnavailable: The ledger cannot be read.
+        """
+        return briefing.brief(self.engram.context, self.scope, self.principal, max_tokens, self._now(now))
+
+    def consolidate(self, *, dry_run: bool = False, now: datetime | None = None) -> consolidating.Consolidation:
+        """Let facts of this very scope that belong together become one; their originals are archived with a link.
+
+        The policy says how (`compression_strategy`, `cluster_similarity`, `cluster_size`). Only what is new since the
+        last time is looked at, with what lies near it.
+
+        Args:
+            dry_run: Return the plan and change nothing.
+            now: The time of the call, for replays.
+
+        Returns:
+            The plan: clusters with reasons, vectors and tokens saved, and what the strategy costs.
+
+        Raises:
+            EmbeddingFailed, StoreUnavailable: The embedder or the ledger is out of order.
+        """
+        at = self._now(now)
+        planned = consolidating.plan(self.engram.context, self.scope, at)
+        if not dry_run:
+            consolidating.apply(self.engram.context, planned, self.principal, at)
+        return planned
+
     def observe(self, recall_id: str, response: str | None, *, now: datetime | None = None) -> Usage:
         """Tell what was answered after a recall; learn which of its facts appear in it.
 
@@ -547,11 +585,20 @@ class Memory:
     def restore(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Fact:  # noqa: A002
         """Bring an archived fact back into recall; the night then leaves it alone for `protect_days`, at least a week.
 
+        An original leaves the consolidated fact that stands for it, which says the rest from then on. A summary, or a
+        merged fact with a single original left, ends, and all its originals come back.
+
         Raises:
             FactNotFound: No such fact is visible.
             ChangeRefused: It is not archived, or was for longer than the policy's `retain_archived_days`.
         """
-        return edit.restore(self.engram.context, self.scope, self.principal, id, reason=reason, now=self._now(now))
+        return splitting.restore(self.engram.context, self.scope, self.principal, id, reason=reason, now=self._now(now))
+
+    def split(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Facts:  # noqa: A002
+        """Withdraw a consolidated fact; return its originals, live again. Raises FactNotFound, ChangeRefused."""
+        return [
+            *splitting.split(self.engram.context, self.scope, self.principal, id, reason=reason, now=self._now(now))
+        ]
 
     def explain(
         self,
@@ -672,6 +719,14 @@ class Memory:
             now=now,
         )
 
+    async def abrief(self, *, max_tokens: int = 1_000, now: datetime | None = None) -> briefing.Brief:
+        """`brief`, off the event loop."""
+        return await off_loop(self.brief, max_tokens=max_tokens, now=now)
+
+    async def aconsolidate(self, *, dry_run: bool = False, now: datetime | None = None) -> consolidating.Consolidation:
+        """`consolidate`, off the event loop."""
+        return await off_loop(self.consolidate, dry_run=dry_run, now=now)
+
     async def aobserve(self, recall_id: str, response: str | None, *, now: datetime | None = None) -> Usage:
         """`observe`, off the event loop."""
         return await off_loop(self.observe, recall_id, response, now=now)
@@ -731,6 +786,10 @@ class Memory:
     async def arestore(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Fact:  # noqa: A002
         """`restore`, off the event loop."""
         return await off_loop(self.restore, id, reason=reason, now=now)
+
+    async def asplit(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Facts:  # noqa: A002
+        """`split`, off the event loop."""
+        return await off_loop(self.split, id, reason=reason, now=now)
 
     async def aexplain(
         self,

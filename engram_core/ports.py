@@ -119,6 +119,10 @@ class Indexed(NamedTuple):
     asks: int
     content: bytes | None
     context: bytes | None
+    members: str = "[]"
+    """JSON list of the originals that are ranked and rendered in this fact's place; `[]` unless it is `merged`."""
+    into: str | None = None
+    """The consolidated fact that stands for this one."""
 
 
 class Standing(NamedTuple):
@@ -471,6 +475,10 @@ class Ledger(Protocol):
         ...
 
     def said_between(self, scope_id: int, ranges: Sequence[tuple[float, float]], limit: int) -> list[str]: ...
+
+    def weightiest(self, scope_id: int, limit: int) -> list[str]:
+        """Ids of the recallable facts by falling importance, pinned ones first; ties go to what was said last."""
+        ...
 
     def newest(self, scope_id: int, limit: int) -> list[str]:
         """Ids of the recallable facts said last, newest first."""

@@ -72,7 +72,8 @@ def nodes_of(recall: Recall, scope: str) -> list[NodeWithScore]:
         NodeWithScore(
             node=TextNode(
                 id_=scored.fact.id,
-                text=scored.fact.display,
+                # Of a merged fact, the originals that match.
+                text=scored.text if scored.members else scored.fact.display,
                 metadata={
                     RECALL_ID: recall.id,
                     SCOPE: scope,

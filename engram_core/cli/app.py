@@ -157,6 +157,26 @@ def recall(
     return Result(view, partial(render.recalled, view=view, with_all=show_all))
 
 
+@command(app)
+def brief(
+    place: Place,
+    scope: ScopeArgument,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Tokens of the text at most.")] = 1_000,
+    context: Annotated[
+        bool, typer.Option("--context", help="Print the context for a prompt and nothing else.")
+    ] = False,
+) -> Result:
+    """Say what to know before anybody asks: the most telling current facts, by kind."""
+    from engram_core.cli import render, views  # noqa: PLC0415
+
+    with _memory(place, scope) as memory:
+        found = memory.brief(max_tokens=max_tokens)
+    view = views.briefed(scope, found)
+    if context:
+        return Result(view, lambda paper: paper.line(found.text) if found.text else None)
+    return Result(view, partial(render.briefed, view=view))
+
+
 @command(app, "list")
 def list_(
     place: Place,
@@ -231,6 +251,17 @@ def restore(place: Place, id_: FactId, reason: Why = None) -> Result:
     with _memory_of(place, id_) as memory:
         view = views.changed(memory.restore(id_, reason=reason))
     return Result(view, partial(render.changed, view=view, verb="Restored"))
+
+
+@command(app)
+def split(place: Place, id_: FactId, reason: Why = None) -> Result:
+    """Withdraw a consolidated fact: its originals are live again."""
+    from engram_core.cli import render, views  # noqa: PLC0415
+
+    with _memory_of(place, id_) as memory:
+        back = memory.split(id_, reason=reason)
+        view = views.listed(memory.scope.path, back, limit=0)
+    return Result(view, partial(render.split, view=view))
 
 
 @command(app)

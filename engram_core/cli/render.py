@@ -8,6 +8,7 @@ from typing import Any
 
 from engram_core.cli.paper import Column, Paper
 from engram_core.cli.views import View, by_rule
+from engram_core.operations.explain import family
 
 FEW = 10
 """Dropped candidates shown without `--all`."""
@@ -175,6 +176,18 @@ def _dropped(paper: Paper, dropped: Sequence[View], *, with_all: bool) -> None:
         paper.remark(f"The best {FEW} of {len(dropped)} dropped ({rules}); --all shows every one.")
 
 
+def briefed(paper: Paper, view: View) -> None:
+    """The text of a warm start."""
+    if view["text"]:
+        paper.line(view["text"])
+    paper.remark(f"{_count(len(view['facts']), 'fact')}, {view['tokens']} tokens.")
+
+
+def split(paper: Paper, view: View) -> None:
+    """The originals that came back."""
+    listed(paper, {**view, "next": None})
+
+
 def scopes(paper: Paper, view: View) -> None:
     """The scopes of a store."""
     paper.table((Column("scope", is_wide=True),), [{"scope": scope} for scope in view["scopes"]])
@@ -234,6 +247,8 @@ def _fact(paper: Paper, view: View) -> None:
     )
     for source in view["sources"]:
         paper.line(f"made of message {source['id']}: {source['content']}")
+    for line in family(view):
+        paper.line(line.removeprefix("  "))
     _decisions(paper, view["history"])
     if view["recalls"]:
         paper.line()

@@ -9,6 +9,7 @@ from typing import Any
 from engram_core.domain.fact import Fact
 from engram_core.domain.message import Message
 from engram_core.domain.recall import AddResult, Dropped, Outcome, Recall, ScoredFact
+from engram_core.operations.brief import Brief
 from engram_core.operations.explain import FactExplanation, RecallExplanation, decision_dict, fact_dict
 from engram_core.ports import Decision
 
@@ -77,6 +78,7 @@ def _scored(rank: int, item: ScoredFact) -> View:
         "text": item.text,
         "tokens": item.tokens,
         "scope": fact.scope.path,
+        "members": list(item.members),
         "kind": fact.kind,
         "said_at": fact.said_at.isoformat(),
     }
@@ -96,6 +98,17 @@ def _dropped(item: Dropped) -> View:
 def by_rule(rules: Sequence[str]) -> dict[str, int]:
     """How often each rule dropped something, most often first."""
     return dict(Counter(rules).most_common())
+
+
+def briefed(scope: str, brief: Brief) -> View:
+    """A warm start: its text, and the facts in it."""
+    return {
+        "scope": scope,
+        "text": brief.text,
+        "tokens": brief.tokens,
+        "token_counter": brief.token_counter,
+        "facts": [fact_dict(fact) for fact in brief.facts],
+    }
 
 
 def listed(scope: str, facts: Sequence[Fact], limit: int) -> View:

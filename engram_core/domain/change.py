@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from engram_core.domain.fact import Fact, Slot
+from engram_core.domain.fact import Fact, Form, Slot
 from engram_core.domain.message import Message
 from engram_core.domain.reason import Reason
 
@@ -92,4 +92,39 @@ class Edit:
     reason: Reason
 
 
-Change = Add | Merge | Supersede | Reweigh | Archive | Restore | Ignore | Edit
+@dataclass(frozen=True, slots=True)
+class Consolidate:
+    """One fact stands for several, which are archived with a link to it. Trust and importance follow from them.
+
+    Attributes:
+        fact_ids: The facts to take in.
+        text: What the consolidated fact says.
+        form: `merged` keeps every word; `summary` has to keep every number, name and date.
+        into: The consolidated fact they join, whose originals stay in it; None for a new one.
+    """
+
+    fact_ids: tuple[str, ...]
+    text: str
+    form: Form
+    reason: Reason
+    into: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Absorb:
+    """Facts that say the same as `fact_id` are archived with a link to it, and it inherits their messages."""
+
+    fact_id: str
+    twin_ids: tuple[str, ...]
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A consolidated fact is withdrawn and its originals are live again. Designs may not propose this."""
+
+    fact_id: str
+    reason: Reason
+
+
+Change = Add | Merge | Supersede | Reweigh | Archive | Restore | Ignore | Edit | Consolidate | Absorb | Split

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 from engram_core.domain.message import Channel
 from engram_core.domain.scope import Scope
@@ -48,6 +48,10 @@ class Status(StrEnum):
 
 RECALLABLE: Final = (Status.LIVE, Status.PENDING)
 
+Form = Literal["statement", "merged", "summary", "apart"]
+"""`merged`: holds its originals side by side, and a recall renders those that match; `summary`: says less than they;
+`apart`: a statement that a person took out of a consolidated fact, and that no night takes in again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -87,6 +91,9 @@ class Fact:
         trust: 0 to 1, from the origin's channel; a derived fact has the least trust of its sources.
         valid_from, valid_until: When the statement holds; None is open-ended.
         sources: Ids of the facts this one was derived from.
+        form: How it was made; see `Form`.
+        consolidated_from: Ids of the originals a consolidated fact holds, leaves only, oldest first.
+        consolidated_into: Id of the live fact that stands for this archived one; None unless a night archived it so.
         forget_score: 0 keep to 1 safe to forget, the sum of `forget_terms`; None until a night has scored it.
         restored_at: When a person last brought it back from the archive.
         metadata: Your own keys, at most 64, JSON values only.
@@ -114,6 +121,8 @@ class Fact:
     superseded_by: str | None = None
     consolidated_from: tuple[str, ...] = ()
     is_consolidated: bool = False
+    consolidated_into: str | None = None
+    form: Form = "statement"
     sources: tuple[str, ...] = ()
     archived_at: datetime | None = None
     archived_reason: str | None = None

@@ -44,13 +44,21 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class ScoredFact:
-    """A recalled fact: `score` is the sum of `terms`; `text` is the line as rendered into the context."""
+    """A recalled fact: `score` is the sum of `terms`; `text` is the line as rendered into the context.
+
+    Attributes:
+        members: Of a merged fact, the ids of the originals that were rendered, best first, one line of `text` each in
+            that order; `score` and `terms` are the best one's. Empty for other facts.
+        message_ids: The messages behind what was rendered.
+    """
 
     fact: Fact
     score: float
     terms: dict[str, float]
     text: str
     tokens: int
+    members: tuple[str, ...] = ()
+    message_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ The tokens of the finished text are counted, wrapper included, and never exceed 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
+from typing import Final
 
 from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
@@ -17,13 +18,26 @@ from engram_core.measure.dates import RELATIVE_TIME
 
 Count = Callable[[str], int]
 
+FOCUS: Final = 0.7
+"""Share of the score of a merged fact's best original from which another one is shown with it as one fact."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A fact with its rank's score, before rules and budget."""
+    """A fact with its rank's score, before rules and budget.
+
+    Args:
+        parent: The merged fact that `fact` is an original of and is shown as; None for a fact that stands for itself.
+    """
 
     fact: Fact
     score: float
+    parent: Fact | None = None
+
+    @property
+    def shown_as(self) -> Fact:
+        """The fact that a caller sees."""
+        return self.parent or self.fact
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +51,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What fits: the text, its tokens, the lines best first, and for every other place the reason."""
+    """What fits: the text, its tokens, the lines best first, and for every other place the reason.
+
+    `is_full` tells that k was reached, so that facts further down need not be read.
+    """
 
     text: str
     tokens: int
     lines: tuple[Line, ...]
     dropped: tuple[tuple[int, Reason], ...]
+    is_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +68,7 @@ class Limits:
     """What a recall may show.
 
     Args:
-        k: Facts at most.
+        k: Facts at most. The originals of a merged fact that match almost as well as its best one count with it.
         max_tokens: Tokens of the whole text at most.
         min_score: Facts scoring less are dropped; None for no limit.
         now: For validity.
@@ -79,17 +97,22 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         count: Tokens of a text.
 
     Returns:
-        Facts are taken in rank order; one that does not fit is skipped and the next is tried. Lines are rendered oldest
-        first, so that the newest word on a matter stands last; those whose day matters follow under day headings.
+        Facts are taken in rank order, originals of merged facts like any other; one that does not fit is skipped and
+        the next is tried. Lines are rendered oldest first, so that the newest word on a matter stands last; those whose
+        day matters follow under day headings.
     """
     lines: list[Line] = []
     dropped: list[tuple[int, Reason]] = []
     seen: dict[str, int] = {}
+    shown: dict[str, float] = {}
+    count_shown = 0
     days: set[date] = set()
     spent = count(_render([], ranked, marker, limits))
     for place, item in enumerate(ranked):
-        reason = _ruled_out(item, limits, policy)
-        if reason is None and len(lines) >= limits.k:
+        reason = ruled_out(item, limits, policy)
+        best = shown.get(item.shown_as.id)
+        is_another = best is None or item.score < FOCUS * best
+        if reason is None and is_another and count_shown >= limits.k:
             reason = Reason("rank", f"{limits.k} better facts are shown already.", {"rank": place + 1})
         text = line_of(item.fact)
         if reason is None and text in seen:
@@ -108,8 +131,11 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         if is_new_day:
             days.add(day)
         seen[text] = place
+        shown.setdefault(item.shown_as.id, item.score)
+        count_shown += is_another
         lines.append(Line(place, text, tokens))
-    return _trimmed(lines, dropped, ranked, limits, marker, count)
+    packed = _trimmed(lines, dropped, ranked, limits, marker, count)
+    return replace(packed, is_full=count_shown >= limits.k and len(packed.lines) == len(lines))
 
 
 def _bare(text: str) -> str:
@@ -138,6 +164,14 @@ def _trimmed(
         last = lines.pop()
         dropped.append((last.place, _does_not_fit(tokens, limits.max_tokens)))
     return Packed("", 0, (), tuple(sorted(dropped, key=lambda item: item[0])))
+
+
+def ruled_out(item: Ranked, limits: Limits, policy: MemoryPolicy) -> Reason | None:
+    """Why a fact may not be shown, whatever the budget; None if it may. A merged fact's own validity binds as well."""
+    reason = _ruled_out(item, limits, policy)
+    if reason is None and item.parent is not None:
+        reason = _ruled_out(Ranked(item.parent, item.score), replace(limits, kinds=frozenset()), policy)
+    return reason
 
 
 def _ruled_out(item: Ranked, limits: Limits, policy: MemoryPolicy) -> Reason | None:

@@ -8,16 +8,31 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
-from engram_core.domain.change import Add, Archive, Change, Draft, Edit, Ignore, Merge, Restore, Reweigh, Supersede
+from engram_core.domain.change import (
+    Absorb,
+    Add,
+    Archive,
+    Change,
+    Consolidate,
+    Draft,
+    Edit,
+    Ignore,
+    Merge,
+    Restore,
+    Reweigh,
+    Split,
+    Supersede,
+)
 from engram_core.domain.fact import MAX_METADATA_KEYS, MAX_TEXT_BYTES, Fact, Status
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
+from engram_core.measure import gathering, sameness
 from engram_core.measure.forgetting import RESTORED_DAYS
 
 RESERVED_KEYS: Final = frozenset({"scope", "origin"})
@@ -81,6 +96,12 @@ def judge(
             return _restore(change, court)
         case Edit():
             return _edit(change.after, court)
+        case Consolidate():
+            return _consolidate(change, court)
+        case Absorb():
+            return _absorb(change, court)
+        case Split():
+            return _split(change, court)
         case _:
             assert_never(change)
 
@@ -140,14 +161,90 @@ def _restore(change: Restore, court: _Court) -> Reason | None:
     status = court.facts[change.fact_id].status
     if status is not Status.ARCHIVED:
         return Reason("not_archived", f"Fact {change.fact_id} is {status}; only an archived fact can be restored.")
-    archived_at, kept = court.facts[change.fact_id].archived_at, court.policy.retain_archived_days
-    if archived_at is not None and court.now - archived_at > timedelta(days=kept):
+    fact = court.facts[change.fact_id]
+    if fact.is_consolidated and not fact.consolidated_from:
+        return Reason("originals_gone", f"Fact {change.fact_id} was split; its originals stand for themselves again.")
+    archived_at, kept = fact.archived_at, court.policy.retain_archived_days
+    # What a consolidated fact stands for was never forgotten.
+    if archived_at is not None and fact.consolidated_into is None and court.now - archived_at > timedelta(days=kept):
         days = (court.now - archived_at) / timedelta(days=1)
         line = (
             f"Fact {change.fact_id} was archived {days:.0f} days ago; the policy keeps what is archived for {kept:g}."
         )
         return Reason("retention_over", line, {"days": days, "retain_archived_days": kept})
     return None
+
+
+def _consolidate(change: Consolidate, court: _Court) -> Reason | None:
+    ids = (*([change.into] if change.into else ()), *change.fact_ids)
+    if len(set(ids)) < 2 or len(set(ids)) != len(ids):
+        return Reason("too_few", "It takes two different facts to consolidate.")
+    # A merge loses nothing, so a young fact may join one; a summary is a way of forgetting.
+    refusal = next((found for id_ in ids if (found := _gathered(id_, court, change.form == "summary"))), None)
+    if refusal is not None:
+        return refusal
+    facts = [court.facts[id_] for id_ in ids]
+    if change.into is not None and (facts[0].form != "merged" or change.form != "merged"):
+        return Reason("not_consolidated", f"Fact {change.into} is no merged fact; nothing can join it.")
+    if len({(fact.valid_from, fact.valid_until) for fact in facts}) > 1:
+        return Reason("validity_differs", "The facts do not hold for the same time.")
+    said = [gathering.Said(fact.text, fact.said_at, fact.speaker) for fact in facts]
+    return _lossy(change, said) or _text(change.text)
+
+
+def _lossy(change: Consolidate, said: Sequence[gathering.Said]) -> Reason | None:
+    if change.form == "merged":
+        missing = gathering.dropped(said, change.text)
+        return Reason("loses_words", _would_lose(missing), {"lost": len(missing)}) if missing else None
+    missing = gathering.lost(said, change.text)
+    return Reason("loses_facts", _would_lose(missing), {"lost": len(missing)}) if missing else None
+
+
+def _would_lose(missing: Sequence[str]) -> str:
+    return f"The text would lose {', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''}."
+
+
+def _gathered(fact_id: str, court: _Court, is_forgetting: bool) -> Reason | None:
+    refusal = _removal(fact_id, court, is_forgetting=is_forgetting)
+    if refusal is None and court.facts[fact_id].status is not Status.LIVE:
+        status = court.facts[fact_id].status
+        refusal = Reason("not_live", f"Fact {fact_id} is {status}; only live facts are consolidated.")
+    if refusal is None and court.facts[fact_id].form == "apart" and not court.by_person:
+        refusal = Reason("apart", f"Fact {fact_id} was taken out of a consolidated fact by a person.")
+    return refusal
+
+
+def _absorb(change: Absorb, court: _Court) -> Reason | None:
+    if not change.twin_ids or change.fact_id in change.twin_ids:
+        return Reason("too_few", "It takes two different facts to consolidate.")
+    refusal = _known(change.fact_id, court)
+    if refusal is None and court.facts[change.fact_id].status is not Status.LIVE:
+        refusal = Reason("not_live", f"Fact {change.fact_id} is not live; a duplicate must stay findable.")
+    if refusal is not None:
+        return refusal
+    kept = court.facts[change.fact_id]
+    for id_ in change.twin_ids:
+        refusal = _gathered(id_, court, is_forgetting=True)
+        if refusal is not None:
+            return refusal
+        twin = court.facts[id_]
+        if (twin.valid_from, twin.valid_until) != (kept.valid_from, kept.valid_until):
+            return Reason("validity_differs", "The facts do not hold for the same time.")
+        differs = sameness.contradiction(kept.text, twin.text)
+        if differs is not None:
+            return Reason("not_the_same", f"Facts {kept.id} and {id_} differ in {differs}.")
+        if kept.trust < twin.trust:
+            return Reason("less_trusted", f"Fact {id_} is trusted more than the one that would stand for it.")
+    return None
+
+
+def _split(change: Split, court: _Court) -> Reason | None:
+    if not court.by_person:
+        return Reason("split_by_design", "Only a person may split a consolidated fact.")
+    refusal = _known(change.fact_id, court)
+    if refusal is None and not court.facts[change.fact_id].consolidated_from:
+        refusal = Reason("not_consolidated", f"Fact {change.fact_id} holds no originals that could come back.")
+    return refusal
 
 
 def _edit(after: Fact, court: _Court) -> Reason | None:
@@ -157,6 +254,8 @@ def _edit(after: Fact, court: _Court) -> Reason | None:
     if refusal is not None:
         return refusal
     before = court.facts[after.id]
+    if before.consolidated_from and after.text != before.text:
+        return Reason("made_of_originals", "Its text is made of its originals; split it to correct one.")
     if after.scope != before.scope:
         return Reason("other_scope", "An edit cannot move a fact to another scope.")
     if after.origin != before.origin or after.created_at != before.created_at:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +116,30 @@ def columns_of(
         previous=links("previous"),
         following=links("following"),
     )
+
+
+NO_MEMBERS: Final = "[]"
+
+
+def members_of(row: Indexed) -> tuple[str, ...]:
+    """The originals that are ranked and rendered in a row's place; empty for a fact that stands for itself."""
+    return () if row.members == NO_MEMBERS else tuple(json.loads(row.members))
+
+
+def standing(rows: Sequence[Indexed], recallable: Collection[str]) -> list[Indexed]:
+    """The rows that are ranked: recallable ones, with merged facts replaced by those of their originals that are here.
+
+    A merged fact none of whose originals is here stays itself.
+    """
+    alive = [row for row in rows if row.status in recallable]
+    if all(row.members == NO_MEMBERS for row in alive):
+        return alive
+    here = {row.id: row for row in rows if row.status not in ("erased", "quarantined")}
+    found: dict[str, Indexed] = {}
+    for row in alive:
+        held = [here[id_] for id_ in members_of(row) if id_ in here]
+        found |= {one.id: one for one in held or [row]}
+    return list(found.values())
 
 
 def united(parts: Sequence[Columns]) -> Columns:

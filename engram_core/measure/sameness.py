@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Final
 
 from engram_core.domain.message import aware
+from engram_core.measure import content, words
 from engram_core.measure.dates import RELATIVE_TIME
 
 
@@ -183,3 +184,70 @@ def _is_article(before: str, word: str, after: str) -> bool:
     if word not in _ARTICLES or not after or after == "?":
         return False
     return word != "a" or (before not in _NAMES_A_LETTER and after not in _NEVER_AFTER_ARTICLE and after[0].isalpha())
+
+
+# --- the guard: what keeps two similar statements from being the same ---
+
+_NEGATION = re.compile(r"\b(?:no|not|never|none|nobody|nothing|without|cannot|neither|nor|hardly)\b|n't\b")
+_OPPOSITES: Final = tuple(
+    tuple(_words(side) for side in pair.split("/"))
+    for pair in (
+        "like likes liked love loves loved enjoy enjoys prefer prefers/hate hates hated dislike dislikes avoid avoids",
+        "accept accepts accepted approve approved/reject rejects rejected refuse refused declined",
+        "start starts started begin begins began/stop stops stopped end ends ended quit quits finish finished",
+        "open opens opened/close closes closed shut", "buy buys bought/sell sells sold", "win wins won/lose loses lost",
+        "increase increases increased rise rises rose raised/decrease decreases decreased fall falls fell dropped",
+        "allow allows allowed/forbid forbids forbade forbidden prohibited", "enable enables enabled/disable disabled",
+        "always/rarely seldom sometimes", "before/after", "more/less fewer", "best/worst", "better/worse", "can/can't",
+        "join joins joined/leave leaves left", "arrive arrives arrived/depart departs departed leave leaves left",
+        "married/divorced single", "alive/dead", "healthy/sick ill", "pass passes passed/fail fails failed",
+        "early/late", "first/last", "old/new young", "left/right", "up/down", "in/out", "on/off", "true/false",
+        "happy glad/sad unhappy", "expensive/cheap", "large big/small little", "high/low", "hot warm/cold cool",
+    )
+)  # fmt: skip
+_CAPITALISED = re.compile(r"(?<![\w'])[A-Z\u00c0-\u00de][\w'-]*")
+_SENTENCE_START = re.compile(r"(?:^|[.!?:;\n]\s*|[\"\u201c(]\s*)$")
+
+
+def contradiction(one: str, other: str) -> str | None:
+    """Why two similar statements are not the same: numbers, negation, polarity or names; None if nothing says so.
+
+    It finds differences that similarity does not see. Words that merely differ are similarity's to judge.
+    """
+    if numbers(one) != numbers(other):
+        return "numbers"
+    first, second = one.lower().replace("\u2019", "'"), other.lower().replace("\u2019", "'")
+    if (_NEGATION.search(first) is None) != (_NEGATION.search(second) is None):
+        return "negation"
+    if _are_opposed(set(re.findall(r"[\w']+", first)), set(re.findall(r"[\w']+", second))):
+        return "polarity"
+    mine, theirs = names(one), names(other)
+    return "names" if mine - _folded_words(other) and theirs - _folded_words(one) else None
+
+
+def numbers(text: str) -> frozenset[str]:
+    """The numbers of a text as digits; number words count."""
+    return frozenset(token for token in content.tokens(text) if token[0].isdigit())
+
+
+def names(text: str) -> frozenset[str]:
+    """Capitalised words, lower-case; at the start of a sentence only those that can hardly be anything else."""
+    found = set()
+    for match in _CAPITALISED.finditer(text):
+        word = match[0].lower().replace("\u2019", "'").partition("'")[0]
+        is_first = _SENTENCE_START.search(text[: match.start()]) is not None
+        if content.tokens(word) and not (is_first and word.endswith(("ed", "ing", "ly"))):
+            found.add(word)
+    return frozenset(found)
+
+
+def _folded_words(text: str) -> frozenset[str]:
+    return frozenset(words.tokens(text))
+
+
+def _are_opposed(first: set[str], second: set[str]) -> bool:
+    return any(
+        (first & a and second & b and not (first & b or second & a))
+        or (first & b and second & a and not (first & a or second & b))
+        for a, b in _OPPOSITES
+    )

@@ -9,7 +9,21 @@ from datetime import datetime
 from typing import assert_never
 
 from engram_core.design import Design
-from engram_core.domain.change import Add, Archive, Change, Draft, Edit, Ignore, Merge, Restore, Reweigh, Supersede
+from engram_core.domain.change import (
+    Absorb,
+    Add,
+    Archive,
+    Change,
+    Consolidate,
+    Draft,
+    Edit,
+    Ignore,
+    Merge,
+    Restore,
+    Reweigh,
+    Split,
+    Supersede,
+)
 from engram_core.domain.errors import Conflict, InvalidInput, StoreUnavailable
 from engram_core.domain.fact import Fact
 from engram_core.domain.message import Episode, Message, aware
@@ -207,7 +221,7 @@ class _Planning:
             case Ignore():
                 self._outcome(change.message, "ignored", change.reason)
                 self._plan.decide("ignore", change.reason)
-            case Supersede() | Reweigh() | Archive() | Restore() | Edit():
+            case Supersede() | Reweigh() | Archive() | Restore() | Edit() | Consolidate() | Absorb() | Split():
                 line = f"{type(change).__name__} is not something `add` may do yet."
                 self._refuse(change, Reason("not_for_add", line))
             case _:
@@ -219,7 +233,7 @@ class _Planning:
                 ids: tuple[str, ...] = change.draft.sources
             case Merge() | Supersede() | Reweigh() | Archive() | Restore():
                 ids = (change.fact_id,)
-            case Ignore():
+            case Ignore() | Consolidate() | Absorb() | Split():
                 ids = ()
             case Edit():
                 ids = (change.after.id,)

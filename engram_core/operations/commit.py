@@ -71,6 +71,11 @@ class Plan:
         old, new = difference(before, after)
         self.decide(action, reason, fact_id=after.id, before=old, after=new)
 
+    def insert(self, fact: Fact, features: Features, reason: Reason, action: str, after: dict[str, Any]) -> None:
+        """Plan a new fact that is complete already."""
+        self._replaced.append(Write(fact, features))
+        self.decide(action, reason, fact_id=fact.id, after=after)
+
     def replaced(self, after: Fact, features: Features) -> None:
         """Plan a new state whose history is decided elsewhere."""
         self._replaced.append(Write(after, features, replaces=after.version))
@@ -253,7 +258,7 @@ def _half(blob: bytes | None) -> Half | None:
 
 _HISTORY_FIELDS = (
     "text", "kind", "importance", "confidence", "pinned", "status", "valid_from", "valid_until", "metadata",
-    "archived_reason", "superseded_by", "slot", "version",
+    "archived_reason", "superseded_by", "slot", "version", "consolidated_from", "consolidated_into",
 )  # fmt: skip
 
 
@@ -271,4 +276,6 @@ def difference(before: Fact, after: Fact) -> tuple[dict[str, Any], dict[str, Any
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, tuple) and not hasattr(value, "attribute"):
+        return list(value)
     return str(value) if hasattr(value, "attribute") else value

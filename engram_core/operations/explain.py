@@ -15,6 +15,7 @@ from engram_core.measure.usage import final_verdicts
 from engram_core.measure.usefulness import NEUTRAL, posterior
 from engram_core.operations.context import Context
 from engram_core.operations.edit import find
+from engram_core.operations.observe import rendered_texts
 from engram_core.ports import Decision, RecallRow
 
 _RECALLS_SHOWN = 20
@@ -76,6 +77,8 @@ class FactExplanation:
         history: Every decision, oldest first.
         recalls: The latest recalls that showed it, newest first, with rank, score and verdict.
         usage: All of them in numbers: how often it was shown, judged and used, and how useful that makes it, 0 to 1.
+        originals: What a consolidated fact stands for, oldest first: id, text, said_at, status, and messages' ids.
+        stands_in: The fact that stands for this one, with its id, text, form and status; None if none does.
     """
 
     fact: Fact
@@ -83,6 +86,8 @@ class FactExplanation:
     history: tuple[Decision, ...]
     recalls: tuple[Mapping[str, Any], ...]
     usage: Mapping[str, float]
+    originals: tuple[Mapping[str, Any], ...] = ()
+    stands_in: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -92,6 +97,8 @@ class FactExplanation:
             "history": [decision_dict(decision) for decision in self.history],
             "recalls": list(self.recalls),
             "usage": dict(self.usage),
+            "originals": [dict(item) for item in self.originals],
+            "stands_in": dict(self.stands_in) if self.stands_in is not None else None,
         }
 
     def __str__(self) -> str:
@@ -106,6 +113,7 @@ class FactExplanation:
         if fact.forget_score is not None:
             lines.append(f"  forget score {fact.forget_score:.3f}: {_terms(fact.forget_terms)}")
         lines += [f"  from message {item['id']}: {item['content']}" for item in self.sources]
+        lines += family(self.to_dict())
         for decision in self.history:
             refused = " (refused)" if decision.refused else ""
             lines.append(f"  {decision.at:%Y-%m-%d %H:%M} {decision.action}{refused}: {decision.reason}")
@@ -117,6 +125,20 @@ class FactExplanation:
         for item in self.recalls:
             lines.append(f"  recalled {item['at'][:16]} at rank {item['rank']}, {item['verdict']}: {item['query']!r}")
         return "\n".join(lines)
+
+
+def family(told: Mapping[str, Any]) -> list[str]:
+    """The tree of a consolidated fact, or the way to the fact that stands for this one, as lines of text."""
+    lines = []
+    if told["originals"]:
+        lines.append(f"  {told['fact']['form']} of {len(told['originals'])} originals:")
+        for place, item in enumerate(told["originals"], 1):
+            branch = "└─" if place == len(told["originals"]) else "├─"
+            lines.append(f"    {branch} {item['said_at'][:10]} {item['text']} ({item['id']}, {item['status']})")
+    if told["stands_in"] is not None:
+        held = told["stands_in"]
+        lines.append(f"  {held['id']} ({held['form']}, {held['status']}) stands for it: {held['text'][:200]}")
+    return lines
 
 
 def explain(
@@ -138,13 +160,15 @@ def _explain_recall(
     context: Context, row: RecallRow, scope: Scope, principal: str, about: str | None
 ) -> RecallExplanation:
     facts = {fact.id: fact for fact in context.ledger.facts([item["id"] for item in (*row.facts, *row.dropped)])}
+    rendered = rendered_texts(context, row)
     verdicts = final_verdicts(context.ledger.usage(row.id))
 
     def told(item: Mapping[str, Any]) -> dict[str, Any]:
         fact = facts.get(item["id"])
         # A rule that hides a fact from this principal hides its text here too.
         hidden = fact is None or item.get("rule") in {"not_readable", "unknown_fact"}
-        return {**item, "text": "" if hidden or fact is None else fact.display, "verdict": verdicts.get(item["id"])}
+        text = "" if hidden or fact is None else rendered.get(fact.id, fact.display)
+        return {**item, "text": text, "verdict": verdicts.get(item["id"])}
 
     return RecallExplanation(
         id=row.id,
@@ -167,6 +191,9 @@ def _absent(context: Context, row: RecallRow, scope: Scope, principal: str, fact
     if any(item["id"] == fact_id for item in (*row.facts, *row.dropped)):
         return None
     fact = find(context, scope, principal, fact_id)
+    told = {id_ for item in (*row.facts, *row.dropped) for id_ in (item["id"], *item.get("members", ()))}
+    if told.intersection((fact_id, *fact.consolidated_from)):
+        return None  # it was there as what stands for it, or as the originals it stands for
     if fact.created_at > row.at:
         return f"Fact {fact_id} was stored after this recall."
     if not fact.is_recallable:
@@ -184,7 +211,23 @@ def _explain_fact(context: Context, fact: Fact) -> FactExplanation:
         history=tuple(context.ledger.history(fact.id)),
         recalls=tuple(_recalled(context, row, fact.id) for row in recalls),
         usage=_usage(context, fact.id),
+        originals=tuple(_original(item) for item in context.ledger.facts(fact.consolidated_from)),
+        stands_in=next(map(_standing, context.ledger.facts([fact.consolidated_into or ""])), None),
     )
+
+
+def _original(fact: Fact) -> dict[str, Any]:
+    return {
+        "id": fact.id,
+        "text": fact.display,
+        "said_at": fact.said_at.isoformat(),
+        "status": fact.status.value,
+        "message_ids": list(fact.origin.message_ids),
+    }
+
+
+def _standing(fact: Fact) -> dict[str, Any]:
+    return {"id": fact.id, "text": fact.display, "form": fact.form, "status": fact.status.value}
 
 
 def _usage(context: Context, fact_id: str) -> dict[str, float]:
@@ -261,6 +304,10 @@ def fact_dict(fact: Fact) -> dict[str, Any]:
         "forget_score": fact.forget_score,
         "forget_terms": dict(fact.forget_terms),
         "superseded_by": fact.superseded_by,
+        "form": fact.form,
+        "is_consolidated": fact.is_consolidated,
+        "consolidated_from": list(fact.consolidated_from),
+        "consolidated_into": fact.consolidated_into,
         "sources": list(fact.sources),
         "origin": asdict(fact.origin),
         "metadata": dict(fact.metadata),

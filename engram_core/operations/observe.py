@@ -48,12 +48,20 @@ def _verdicts(context: Context, row: RecallRow, response: str | None) -> list[di
     if response is None or not response.strip():
         # No answer, or none that anybody saw to the end: that says nothing about any fact.
         return [{"id": id_, "verdict": "unknown", "terms": {}} for id_ in ids]
-    shown = [Shown(fact.id, fact.display, fact.said_at) for fact in context.ledger.facts(ids)]
+    rendered = rendered_texts(context, row)
+    shown = [Shown(fact.id, rendered.get(fact.id, fact.display), fact.said_at) for fact in context.ledger.facts(ids)]
     states = context.ledger.scopes([row.scope])
     facts = states[0].recallable if states else len(shown)
     frequencies = _frequencies(context, states, [response, *(item.text for item in shown)])
     judged = {verdict.fact_id: verdict for verdict in attribute(response, row.query, shown, facts, frequencies)}
     return [_verdict(id_, judged.get(id_)) for id_ in ids]
+
+
+def rendered_texts(context: Context, row: RecallRow) -> dict[str, str]:
+    """What a recall rendered of each merged fact it showed, by the fact's id; other facts were rendered whole."""
+    members = {item["id"]: item["members"] for item in row.facts if item.get("members")}
+    facts = {fact.id: fact for fact in context.ledger.facts([id_ for ids in members.values() for id_ in ids])}
+    return {id_: "\n".join(facts[member].display for member in ids if member in facts) for id_, ids in members.items()}
 
 
 def _frequencies(context: Context, states: Sequence[ScopeState], texts: Sequence[str]) -> dict[str, int]:

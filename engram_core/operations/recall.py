@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from engram_core.domain.errors import InvalidInput
 from engram_core.domain.fact import Fact, Status
@@ -102,7 +103,7 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
         query=asked.text,
         text=packed.text,
         tokens=packed.tokens,
-        facts=tuple(_shown(choice.scored[line.place], choice.ranked[line.place], line) for line in packed.lines),
+        facts=_shown(choice),
         dropped=tuple(_losers(choice, asked)),
         degraded=view.degraded,
         token_counter=context.counter.name,
@@ -111,14 +112,15 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
     watch.lap("render")
     _record(context, result, scope, principal, asked, now, policy.version)
     watch.lap("record")
-    context.injected.note(scope, _injected(result))
+    context.injected.note(scope, _injected(choice))
     return result
 
 
-def _injected(result: Recall) -> list[str]:
+def _injected(choice: _Choice) -> list[str]:
     """What a prompt now holds: the lines, and their days in the ways an answer may spell them."""
-    days = {item.fact.said_at.date() for item in result.facts}
-    return [*(item.text for item in result.facts), *(f"{day.day} {day:%b %B %Y}" for day in sorted(days))]
+    lines = choice.packed.lines
+    days = {choice.ranked[line.place].fact.said_at.date() for line in lines}
+    return [*(line.text for line in lines), *(f"{day.day} {day:%b %B %Y}" for day in sorted(days))]
 
 
 def _chosen(
@@ -137,12 +139,11 @@ def _chosen(
     marker = f"{context.rng.randrange(10**_MARKER_DIGITS):0{_MARKER_DIGITS}d}"
     reach = asked.k + _READ_FIRST
     while True:
-        scored, facts, gone = _hydrated(context, ranking[:reach], readable, asked)
+        scored, ranked, gone = _hydrated(context, ranking[:reach], readable, asked)
         watch.lap("ledger")
-        ranked = [budget.Ranked(facts[item.fact_id], item.score) for item in scored]
         packed = budget.pack(ranked, limits, policy, marker, context.counter.count)
         watch.lap("render")
-        if reach >= len(ranking) or len(packed.lines) >= asked.k:
+        if reach >= len(ranking) or packed.is_full:
             return _Choice(scored, ranked, packed, gone, ranking[reach:])
         reach = len(ranking)
 
@@ -158,21 +159,50 @@ def _losers(choice: _Choice, asked: Asked) -> Iterator[Dropped]:
 
 def _hydrated(
     context: Context, scored: Sequence[Scored], readable: frozenset[Scope], asked: Asked
-) -> tuple[list[Scored], dict[str, Fact], list[Dropped]]:
+) -> tuple[list[Scored], list[budget.Ranked], list[Dropped]]:
     """Load what the design ranked and check every row again: scope, status and existence."""
     facts = {fact.id: fact for fact in context.ledger.facts([item.fact_id for item in scored])}
-    kept, gone = [], []
+    scored = _opened(context, scored, facts)
+    kept: list[Scored] = []
+    ranked: list[budget.Ranked] = []
+    gone: list[Dropped] = []
     for item in scored:
         fact = facts.get(item.fact_id)
-        reason = _refusal(fact, readable, asked)
-        if reason is None:
+        parent = _parent(fact, facts)
+        reason = _refusal(parent or fact, readable, asked)
+        if reason is None and fact is not None:
             kept.append(item)
-        elif fact is not None and fact.scope in readable:
+            ranked.append(budget.Ranked(fact, item.score, parent))
+        elif reason is not None and fact is not None and fact.scope in readable:
             gone.append(Dropped(fact.id, fact.text, item.score, dict(item.terms), reason))
-        else:
+        elif reason is not None:
             # Not readable or unknown: its text is nobody's business here.
             gone.append(Dropped(item.fact_id, "", item.score, dict(item.terms), reason))
-    return kept, facts, gone
+    return kept, ranked, gone
+
+
+def _opened(context: Context, scored: Sequence[Scored], facts: dict[str, Fact]) -> Sequence[Scored]:
+    """Add to `facts` what merged facts need, and put originals in the place of a merged fact that a design named."""
+    whole = {fact.id: fact for fact in facts.values() if fact.form == "merged" and fact.is_recallable}
+    into = {fact.consolidated_into for fact in facts.values() if fact.consolidated_into} - facts.keys()
+    wanted = [*filter(None, into), *(id_ for fact in whole.values() for id_ in fact.consolidated_from)]
+    if not wanted:
+        return scored
+    facts |= {fact.id: fact for fact in context.ledger.facts([id_ for id_ in wanted if id_ not in facts])}
+    named = {item.fact_id for item in scored}
+    opened: list[Scored] = []
+    for item in scored:
+        held = [id_ for id_ in whole[item.fact_id].consolidated_from if id_ in facts] if item.fact_id in whole else []
+        opened += [replace(item, fact_id=id_) for id_ in held if id_ not in named] if held else [item]
+    return opened
+
+
+def _parent(fact: Fact | None, facts: Mapping[str, Fact]) -> Fact | None:
+    """The live merged fact that `fact` is an original of."""
+    parent = facts.get(fact.consolidated_into or "") if fact is not None and not fact.is_recallable else None
+    if parent is None or fact is None or parent.form != "merged" or fact.id not in parent.consolidated_from:
+        return None
+    return parent if parent.is_recallable and parent.scope == fact.scope else None
 
 
 def _refusal(fact: Fact | None, readable: frozenset[Scope], asked: Asked) -> Reason | None:
@@ -185,12 +215,36 @@ def _refusal(fact: Fact | None, readable: frozenset[Scope], asked: Asked) -> Rea
     return None
 
 
-def _shown(item: Scored, ranked: budget.Ranked, line: budget.Line) -> ScoredFact:
-    return ScoredFact(ranked.fact, item.score, dict(item.terms), line.text, line.tokens)
+def _shown(choice: _Choice) -> tuple[ScoredFact, ...]:
+    """The facts shown, best first; the lines of a merged fact's originals come together."""
+    lines: dict[str, list[budget.Line]] = {}
+    for line in choice.packed.lines:
+        lines.setdefault(choice.ranked[line.place].shown_as.id, []).append(line)
+    return tuple(_scored_fact(choice, held) for held in lines.values())
+
+
+def _scored_fact(choice: _Choice, lines: Sequence[budget.Line]) -> ScoredFact:
+    best, ranked = choice.scored[lines[0].place], [choice.ranked[line.place] for line in lines]
+    is_merged = ranked[0].parent is not None
+    return ScoredFact(
+        fact=ranked[0].shown_as,
+        score=best.score,
+        terms=dict(best.terms),
+        text="\n".join(line.text for line in lines),
+        tokens=sum(line.tokens for line in lines),
+        members=tuple(item.fact.id for item in ranked) if is_merged else (),
+        message_ids=tuple(dict.fromkeys(id_ for item in ranked for id_ in item.fact.origin.message_ids)),
+    )
 
 
 def _dropped(item: Scored, ranked: budget.Ranked, reason: Reason) -> Dropped:
     return Dropped(item.fact_id, ranked.fact.display, item.score, dict(item.terms), reason)
+
+
+def _told(item: ScoredFact) -> dict[str, Any]:
+    told = {"id": item.fact.id, "version": item.fact.version, "score": item.score, "terms": item.terms}
+    # Of a merged fact, what was rendered: the examiner must not judge words that no model saw.
+    return {**told, "members": list(item.members)} if item.members else told
 
 
 def _record(
@@ -208,10 +262,7 @@ def _record(
             token_counter=result.token_counter,
             degraded=result.degraded,
             policy_version=policy_version,
-            facts=[
-                {"id": item.fact.id, "version": item.fact.version, "score": item.score, "terms": item.terms}
-                for item in result.facts
-            ],
+            facts=[_told(item) for item in result.facts],
             dropped=[
                 {
                     "id": item.fact_id,

@@ -8,18 +8,20 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import zip_longest
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engram_core.design import Ask, Candidates, Floats, Statistics
 from engram_core.domain.errors import EmbeddingFailed
 from engram_core.domain.fact import RECALLABLE, Fact
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
-from engram_core.measure.columns import Columns, columns_of, united
+from engram_core.measure.columns import NO_MEMBERS, Columns, columns_of, members_of, standing, united
 from engram_core.operations.context import Context
 from engram_core.operations.learned import Learnt
-from engram_core.ports import LanguageModel, ScopeState, Snapshot
+from engram_core.ports import Indexed, LanguageModel, ScopeState, Snapshot
 
 MAX_RARE_STEMS = 8
 MAX_TOGETHER = 4
@@ -29,6 +31,8 @@ WITH_NEIGHBOURS = 30
 """Best hits of each search whose neighbours are read too."""
 MAX_POSTINGS = 2_000
 """Facts the lexical search may touch: the rarest stems are taken until they occur in this many facts together."""
+MAX_MEMBERS = 600
+"""Originals of merged facts that are ranked at most, those of the best hits first."""
 _RECALLABLE = frozenset(status.value for status in RECALLABLE)
 
 
@@ -130,6 +134,7 @@ class ScopedView:
         self.reads += 1
         stems = ask.stems
         parts, frequencies = [], np.zeros((2, len(stems)), dtype=np.float32)
+        sizes = np.zeros(3, dtype=np.int64)
         for state in self.states:
             with self._timed("index"):
                 snapshot = self.context.finder.snapshot(state)
@@ -138,15 +143,19 @@ class ScopedView:
                 frequencies += np.stack(
                     [np.count_nonzero(part.body_counts, axis=0), np.count_nonzero(part.context_counts, axis=0)]
                 )
+            sizes += _sizes(state, part)
             parts.append(part)
-        parts += [self._archived(state, stems) for state in self.states if self.archived_since is not None]
+        if self.archived_since is not None:
+            # The originals of a merged fact are here already, in its place.
+            present = {id_ for part in parts for id_ in part.columns.ids}
+            parts += [self._archived(state, stems, present) for state in self.states]
         if not parts:
             empty = np.zeros((0, len(stems)), dtype=np.float32)
             parts = [_Part(columns_of([], self._dimension()), empty, empty, is_complete=True)]
         columns = united([part.columns for part in parts])
         # Each scope learns from its own recalls: what others make of a shared fact does not move it here.
         learnt = self.context.learned.of(self.context.ledger, self.own, columns.ids, self._asked)
-        return _candidates(parts, columns, learnt, self._statistics(frequencies))
+        return _candidates(parts, columns, learnt, _statistics(sizes, frequencies))
 
     def _dimension(self) -> int:
         try:
@@ -154,22 +163,14 @@ class ScopedView:
         except EmbeddingFailed:
             return 1  # nothing was ever embedded, so every vector is missing
 
-    def _statistics(self, frequencies: Floats) -> Statistics:
-        return Statistics(
-            facts=sum(state.recallable for state in self.states),
-            body_words=sum(state.body_words for state in self.states),
-            context_words=sum(state.context_words for state in self.states),
-            body_df=frequencies[0],
-            context_df=frequencies[1],
-        )
-
     def _scanned(self, snapshot: Snapshot, stems: Sequence[str]) -> _Part:
         body, context = snapshot.counts(stems)
         return _Part(snapshot.columns, body, context, is_complete=True)
 
-    def _archived(self, state: ScopeState, stems: Sequence[str]) -> _Part:
+    def _archived(self, state: ScopeState, stems: Sequence[str], present: Collection[str]) -> _Part:
         with self._timed("ledger"):
-            rows = self.context.ledger.archived(state.id, self.archived_since or 0.0)
+            found = self.context.ledger.archived(state.id, self.archived_since or 0.0)
+        rows = [row for row in found if row.id not in present]
         return _Part(
             columns=columns_of(rows, self._dimension()),
             body_counts=_counts([row.body_stems for row in rows], stems),
@@ -207,13 +208,51 @@ class ScopedView:
             around = {id_ for row in liked for id_ in (row.previous, row.following) if id_ and id_ not in rows}
             rows |= {row.id: row for row in self.context.finder.rows(state, list(around))}
         # The index may be behind and the full text is only a hint: nothing counts until the ledger's own row agrees.
-        kept = [row for row in rows.values() if row.scope_id == state.id and row.status in _RECALLABLE]
+        kept = [row for row in self._with_members(state, rows, found) if row.scope_id == state.id]
         return _Part(
             columns=columns_of(kept, self._dimension()),
             body_counts=_counts([row.body_stems for row in kept], stems),
             context_counts=_counts([row.context_stems for row in kept], stems),
             is_complete=False,
         )
+
+    def _with_members(
+        self, state: ScopeState, rows: dict[str, Indexed], found: Sequence[Sequence[str]]
+    ) -> list[Indexed]:
+        """The rows to rank: those of merged facts' originals in their place, as a small scope's snapshot has them."""
+        if all(row.into is None and row.members == NO_MEMBERS for row in rows.values()):
+            return [row for row in rows.values() if row.status in _RECALLABLE]
+        with self._timed("ledger"):
+            # A neighbour may stand in a merged fact: it is a candidate as long as that one is live.
+            into = {row.into for row in rows.values() if row.into and row.status not in _RECALLABLE} - rows.keys()
+            merged = {row.id: row for row in self.context.finder.rows(state, sorted(filter(None, into)))}
+            wanted: dict[str, None] = {}
+            for id_ in _in_turn(found):
+                members = members_of(rows[id_]) if id_ in rows and rows[id_].status in _RECALLABLE else ()
+                if len(wanted) + len(members) > MAX_MEMBERS:
+                    break
+                wanted |= dict.fromkeys(members)
+            read = self.context.finder.rows(state, [id_ for id_ in wanted if id_ not in rows])
+        return standing([*rows.values(), *merged.values(), *read], _RECALLABLE)
+
+
+def _sizes(state: ScopeState, part: _Part) -> tuple[int, int, int]:
+    """Facts, body words and context words of a scope: counted where all of it is here, else from its books."""
+    if part.is_complete:
+        columns = part.columns
+        return len(columns), int(columns.body_length.sum()), int(columns.context_length.sum())
+    return state.recallable, state.body_words, state.context_words
+
+
+def _statistics(sizes: NDArray[np.int64], frequencies: Floats) -> Statistics:
+    facts, body_words, context_words = sizes.tolist()
+    return Statistics(facts, body_words, context_words, frequencies[0], frequencies[1])
+
+
+def _in_turn(found: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The best of each search, then the second best of each, and so on."""
+    for ids in zip_longest(*found):
+        yield from (id_ for id_ in ids if id_ is not None)
 
 
 def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -89,6 +89,8 @@ def fact_row(fact: Fact) -> dict[str, Any]:
         "forget_score": fact.forget_score,
         "forget_terms": dumps(dict(fact.forget_terms)),
         "metadata": dumps(dict(fact.metadata)),
+        "form": fact.form,
+        "consolidated_into": fact.consolidated_into,
     }
 
 
@@ -96,7 +98,7 @@ FACT_COLUMNS = (
     "id", "version", "status", "text", "speaker", "kind", "slot_subject", "slot_attribute", "importance", "confidence",
     "trust", "pinned", "created_at", "said_at", "valid_from", "valid_until", "archived_at", "archived_reason",
     "principal", "channel", "episode_id", "session", "message_ids", "sources", "consolidated_from", "is_consolidated",
-    "superseded_by", "forget_score", "forget_terms", "restored_at", "metadata",
+    "superseded_by", "forget_score", "forget_terms", "restored_at", "metadata", "form", "consolidated_into",
 )  # fmt: skip
 
 
@@ -136,6 +138,8 @@ def fact_of(row: Mapping[str, Any], scope: Scope) -> Fact:
         archived_reason=row["archived_reason"],
         restored_at=moment(row["restored_at"]),
         metadata=_json(row["metadata"], {}),
+        form=row["form"],
+        consolidated_into=row["consolidated_into"],
     )
 
 

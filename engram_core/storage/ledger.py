@@ -66,7 +66,7 @@ _CHUNK = 500
 _INDEXED = (
     "id, scope_id, seq, version, status, said_at, speaker, session, previous, following, kind, importance, trust, "
     "valid_from, valid_until, body_stems, context_stems, body_length, context_length, time_words, asks, "
-    "content, context"
+    "content, context, CASE WHEN form='merged' THEN consolidated_from ELSE '[]' END, consolidated_into"
 )
 _INDEXED_LIGHT = _INDEXED.replace("content, context", "NULL, context").replace("body_stems, context_stems", "'', ''")
 _LIVE = "('live', 'pending')"
@@ -258,6 +258,13 @@ class SqlLedger:
             )
             found += [row[0] for row in self._read(query, (scope_id, start, end, limit))]
         return found
+
+    def weightiest(self, scope_id: int, limit: int) -> list[str]:
+        query = (
+            f"SELECT id FROM facts WHERE scope_id=? AND status IN {_LIVE} "
+            "ORDER BY pinned DESC, importance DESC, said_at DESC, pk DESC LIMIT ?"
+        )
+        return [row[0] for row in self._read(query, (scope_id, limit))]
 
     def newest(self, scope_id: int, limit: int) -> list[str]:
         query = f"SELECT id FROM facts WHERE scope_id=? AND status IN {_LIVE} ORDER BY said_at DESC, pk DESC LIMIT ?"

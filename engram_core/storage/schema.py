@@ -108,6 +108,8 @@ facts = Table(
     Column("forget_terms", Text, nullable=False),
     Column("restored_at", Float),
     Column("metadata", Text, nullable=False),
+    Column("form", String(12), nullable=False, server_default="statement"),
+    Column("consolidated_into", String(36)),
     # what recall reads; derived from the text at write
     Column("duplicate_key", String(64), nullable=False),
     Column("previous", String(36)),
@@ -124,6 +126,7 @@ facts = Table(
     Index("ix_facts_scope_id_said_at", "scope_id", "said_at"),
     Index("ix_facts_scope_id_duplicate_key", "scope_id", "duplicate_key"),
     Index("ix_facts_scope_id_session", "scope_id", "session"),
+    Index("ix_facts_scope_id_importance", "scope_id", "pinned", "importance", "said_at"),
     Index("ix_facts_status", "status"),
 )
 

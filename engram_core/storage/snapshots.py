@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_core.domain.fact import RECALLABLE
-from engram_core.measure.columns import columns_of
+from engram_core.measure.columns import NO_MEMBERS, columns_of, standing
 from engram_core.ports import Indexed, Ledger, ScopeState
 from engram_core.storage.codec import unspaced
 
@@ -51,8 +51,8 @@ class ScopeSnapshot:
         return self.columns.content.nbytes * 2 + len(self.columns) * _ROW_OVERHEAD_BYTES
 
     def advanced(self, seq: int, changed: Sequence[Indexed]) -> ScopeSnapshot | None:
-        """The snapshot after some facts changed or were added; None when facts left (build a new one then)."""
-        if any(row.status not in _RECALLABLE for row in changed):
+        """The snapshot after some facts changed or were added; None when some left or merged: build a new one then."""
+        if any(row.status not in _RECALLABLE or row.members != NO_MEMBERS for row in changed):
             return None
         new = [row for row in changed if row.id not in self._places]
         later = ScopeSnapshot.__new__(ScopeSnapshot)
@@ -132,7 +132,7 @@ class Snapshots:
                 return later
         rows = changes_since(self._ledger, state.id, 0)
         seq = max([state.seq, *(row.seq for row in rows)])
-        alive = sorted((row for row in rows if row.status in _RECALLABLE), key=lambda row: row.id)
+        alive = sorted(standing(rows, _RECALLABLE), key=lambda row: row.id)
         return ScopeSnapshot(seq, alive, self._dimension())
 
     def _shrink(self) -> None:

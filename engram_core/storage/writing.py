@@ -61,7 +61,6 @@ _MOVE_SCOPE = (
         speakers=bindparam("new_speakers"),
     )
 )
-_REPLACE = update(t.facts).where(t.facts.c.pk == bindparam("at_pk"))
 _STORED = select(
     t.facts.c.pk,
     t.facts.c.id,
@@ -72,6 +71,12 @@ _STORED = select(
     t.facts.c.body_stems,
     t.facts.c.context_stems,
 ).where(t.facts.c.id.in_(bindparam("wanted", expanding=True)))
+
+_REPLACE = (
+    update(t.facts)
+    .where(t.facts.c.pk == bindparam("new_pk"))
+    .values({column: bindparam(f"new_{column.name}") for column in t.facts.c if column.name not in ("pk", "scope_id")})
+)
 
 
 _JUDGED = update(t.scopes).where(t.scopes.c.id == bindparam("wanted")).values(judged=t.scopes.c.judged + 1)
@@ -221,10 +226,10 @@ def _replace_facts(connection: Connection, change: _Change, writes: Sequence[Wri
         before = old.get(write.fact.id)
         if before is None or before["version"] != write.replaces or before["scope_id"] != change.scope_id:
             raise Conflict(f"Fact {write.fact.id} changed while its edit was planned.")
-        row = _row(write.fact, write.features) | {"seq": seq}
+        row = _row(write.fact, write.features) | {"pk": before["pk"], "seq": seq}
         change.count(before, -1)
-        change.count(row | {"pk": before["pk"]}, +1)
-        rows.append(row | {"at_pk": before["pk"]})
+        change.count(row, +1)
+        rows.append({f"new_{name}": value for name, value in row.items()})
     if rows:
         connection.execute(_REPLACE, rows)
 

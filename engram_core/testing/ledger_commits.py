@@ -251,6 +251,8 @@ class CommitClauses(LedgerFixtures):
             superseded_by=samples.new_id(),
             consolidated_from=(samples.new_id(), samples.new_id()),
             is_consolidated=True,
+            consolidated_into=samples.new_id(),
+            form="merged",
             sources=(samples.new_id(),),
             archived_at=moment,
             archived_reason="rule: a line",

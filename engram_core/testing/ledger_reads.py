@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -170,6 +171,39 @@ class ReadClauses(LedgerFixtures):
         assert ledger.said_between(scope_id, [], 10) == []
         ledger.commit(samples.archived(facts[1])[1])
         assert ledger.said_between(scope_id, [(first, first)], 10) == [facts[3].id]
+
+    def test_the_weightiest_come_first_pinned_ones_before_them(self, ledger: Ledger) -> None:
+        light, heavy, older, pinned, gone = (
+            samples.fact(ALICE, f"weight {weight}", importance=weight, pinned=is_pinned, said_at=samples.START)
+            for weight, is_pinned in ((0.2, False), (0.9, False), (0.5, False), (0.1, True), (1.0, False))
+        )
+        newer = samples.fact(ALICE, "said later", importance=0.5, said_at=samples.START + timedelta(days=1))
+        ledger.commit(samples.batch(light, heavy, older, pinned, gone, newer))
+        ledger.commit(samples.archived(gone)[1])
+        scope_id = samples.state(ledger, ALICE).id
+        assert ledger.weightiest(scope_id, 10) == [pinned.id, heavy.id, newer.id, older.id, light.id]
+        assert ledger.weightiest(scope_id, 2) == [pinned.id, heavy.id]
+        assert ledger.weightiest(scope_id + 1, 2) == []
+
+    def test_rows_tell_what_stands_for_what(self, ledger: Ledger) -> None:
+        first, second = samples.add(ledger, ALICE, ["one half", "the other half"])
+        ids = (first.id, second.id)
+        merged = samples.fact(ALICE, "both", form="merged", is_consolidated=True, consolidated_from=ids)
+        summary = samples.fact(ALICE, "in short", form="summary", is_consolidated=True, consolidated_from=ids)
+        ledger.commit(samples.batch(merged, summary))
+        ledger.commit(samples.changed(first, status=Status.ARCHIVED, consolidated_into=merged.id)[1])
+        rows = {row.id: row for row in ledger.indexed([first.id, second.id, merged.id, summary.id])}
+        assert json.loads(rows[merged.id].members) == list(ids)
+        assert rows[summary.id].members == rows[first.id].members == "[]"
+        assert rows[first.id].into == merged.id
+        assert rows[second.id].into is None
+        changes = {row.id: row for row in samples.outbox(ledger, rows[first.id].scope_id)}
+        assert changes[merged.id].members == rows[merged.id].members
+        assert [said.form for said in ledger.facts([first.id, merged.id, summary.id])] == [
+            "statement",
+            "merged",
+            "summary",
+        ]
 
     def test_newest_comes_first_and_later_written_wins_ties(self, ledger: Ledger) -> None:
         times = [samples.START + timedelta(days=day) for day in (3, 1, 3, 2)]

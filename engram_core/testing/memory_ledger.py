@@ -261,6 +261,8 @@ class MemoryLedger:
             asks=int(features.asks),
             content=None if features.content is None else features.content.tobytes(),
             context=None if features.context is None else features.context.tobytes(),
+            members=json.dumps(fact.consolidated_from) if fact.form == "merged" else "[]",
+            into=fact.consolidated_into,
         )
 
     def changes(self, scope_id: int, after: int, limit: int, *, vectors: bool = True) -> list[Indexed]:
@@ -295,6 +297,14 @@ class MemoryLedger:
                 inside.sort(key=lambda item: item.fact.said_at)
                 found += [item.fact.id for item in inside[:limit]]
         return found
+
+    def weightiest(self, scope_id: int, limit: int) -> list[str]:
+        def weight(item: _Kept) -> tuple[bool, float, datetime, int]:
+            return item.fact.pinned, item.fact.importance, item.fact.said_at, item.born
+
+        with self._lock:
+            found = sorted(self._recallable(scope_id), key=weight, reverse=True)
+        return [item.fact.id for item in found[:limit]]
 
     def newest(self, scope_id: int, limit: int) -> list[str]:
         with self._lock:

@@ -38,11 +38,11 @@ class Zygote:
             [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def start(self, store: Path, notes: Path, seed: int) -> int:
-        """Fork a writer; its process id."""
+    def start(self, store: Path, notes: Path, seed: int, *, nights: bool = False) -> int:
+        """Fork a writer, or one that consolidates all the time; its process id."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        request = {"url": str(store), "notes": str(notes), "seed": seed, "exact_limit": LIMIT}
+        request = {"url": str(store), "notes": str(notes), "seed": seed, "exact_limit": LIMIT, "nights": nights}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
@@ -186,6 +186,42 @@ def campaign(zygote: Zygote, place: Path, kills: int, seed: int, *, recall_every
             check_recall(store, notes)
     check_recall(store, notes)
     return len(acknowledged(notes)[0])
+
+
+def check_nights(store: Path, notes: Path) -> int:
+    """No cluster is half done and no fact is lost; how many facts stand for others."""
+    texts, _ = acknowledged(notes)
+    with Engram.open(store, index="exact", embedder=WordHashEmbedder(), exact_limit=100_000) as engram:
+        memory = engram.memory(SCOPE)
+        facts = {fact.id: fact for fact in memory.list(status="all", limit=10_000)}
+        standing = {id_: fact for id_, fact in facts.items() if fact.status == "live" and fact.is_consolidated}
+        held = {id_: fact.id for fact in standing.values() for id_ in fact.consolidated_from}
+        assert len(held) == sum(len(fact.consolidated_from) for fact in standing.values()), "nothing is held twice"
+        for id_, parent in held.items():
+            assert facts[id_].status == "archived"
+            assert facts[id_].consolidated_into == parent
+            assert facts[id_].text in standing[parent].text
+        for id_, text in texts.items():
+            assert facts[id_].text == text
+            assert facts[id_].status == "live" or id_ in held, "a fact is live, or another one stands for it"
+        memory.consolidate()
+        assert memory.consolidate(dry_run=True).due == (), "the next night does the rest, once"
+        (now,) = engram.context.ledger.scopes([Scope(SCOPE)])
+        assert now.recallable == len(memory.list(limit=10_000))
+        return len(standing)
+
+
+def test_kills_in_the_middle_of_nights(zygote: Zygote, tmp_path: Path) -> None:
+    store, notes = tmp_path / "store", tmp_path / "notes"
+    chance = random.Random(8)
+    merged = 0
+    for number in range(8):
+        writer = zygote.start(store, notes, 8_000 + number, nights=True)
+        at_random(store, notes, chance)
+        zygote.kill(writer)
+        if notes.exists() and acknowledged(notes)[0]:
+            merged = check_nights(store, notes)
+    assert merged > 3
 
 
 def test_twelve_kills(zygote: Zygote, tmp_path: Path) -> None:

@@ -56,6 +56,26 @@ def write(url: str, notes: str, seed: int, exact_limit: int) -> None:
             assert memory.recall(" ".join(chance.sample(THINGS, 2))).facts
 
 
+def nights(url: str, notes: str, seed: int, exact_limit: int) -> None:
+    """Add facts about a few matters and consolidate them, for ever; note what was acknowledged."""
+    chance = random.Random(seed)
+    file = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    engram = Engram.open(url, embedder=WordHashEmbedder(), exact_limit=exact_limit)
+    memory = engram.memory(SCOPE)
+    os.write(file, (json.dumps(["opened", "", ""]) + "\n").encode())
+    for number in range(10**9):
+        matters = [" ".join(f"{thing}{number}m{m}" for thing in chance.sample(THINGS, 6)) for m in range(4)]
+        texts = [f"{matter} s{seed}n{number}p{part}" for matter in matters for part in range(chance.choice((5, 7, 9)))]
+        for fact in memory.add(texts, session=f"session {seed} {number}").facts:
+            os.write(file, (json.dumps(["added", fact.id, fact.text]) + "\n").encode())
+        memory.consolidate()
+        merged = [fact for fact in memory.list(limit=10_000) if fact.is_consolidated]
+        if merged and chance.random() < 0.3:
+            memory.restore(chance.choice(merged[0].consolidated_from))
+        if merged and chance.random() < 0.1:
+            memory.split(merged[-1].id)
+
+
 def main() -> None:
     """Fork a writer per line; report its pid, then wait until it is dead and say so."""
     for line in sys.stdin:
@@ -64,7 +84,7 @@ def main() -> None:
         if child == 0:
             signal.alarm(120)
             try:
-                write(**request)
+                (nights if request.pop("nights", False) else write)(**request)
             except BaseException:
                 traceback.print_exc()
             finally:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from engram_core.measure.sameness import key, normal_form
+from engram_core.measure.sameness import contradiction, key, normal_form
 
 DAY = datetime(2024, 5, 6, 12, tzinfo=UTC)
 VOCABULARY = """
@@ -164,3 +164,27 @@ def test_digits_survive(text: str) -> None:
     """Whatever else is dropped, every digit is in the normal form, in order."""
     digits = [char for char in text if char.isdigit()]
     assert [char for char in normal_form(text) if char.isdigit()] == digits
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "why"),
+    [
+        ("It costs 5 euros.", "It costs 6 euros.", "numbers"),
+        ("It costs 5 euros.", "It costs five euros.", None),
+        ("I smoke.", "I do not smoke.", "negation"),
+        ("I don't smoke.", "I do not smoke.", None),
+        ("Ana loves cats.", "Ana hates cats.", "polarity"),
+        ("The shop opens at nine.", "The shop closes at nine.", "polarity"),
+        ("We met in Paris.", "We met in Rome.", "names"),
+        ("Alice likes tea.", "Bob likes tea.", "names"),
+        ("We met in Paris.", "We met in Paris, with Bob.", None),
+        ("Ana paints watercolours.", "Ana paints with watercolours.", None),
+    ],
+)
+def test_what_makes_similar_statements_different(one: str, other: str, why: str | None) -> None:
+    assert contradiction(one, other) == contradiction(other, one) == why
+
+
+@given(sentence)
+def test_nothing_contradicts_itself(text: str) -> None:
+    assert contradiction(text, text) is None
