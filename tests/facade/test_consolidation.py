@@ -41,7 +41,7 @@ def said(texts: tuple[str, ...], prefix: str = "m", speaker: str = "Ana", **fiel
 
 def told(store: Engram, *texts: str) -> Memory:
     memory = store.memory("acme/ana")
-    memory.add(said((*TEA, *texts)), now=NOW)
+    memory.add(said((*TEA, *texts)), importance=0.5, now=NOW)
     return memory
 
 
