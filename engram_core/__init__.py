@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from engram_core.engram import Engram, Memory
     from engram_core.operations.explain import FactExplanation, RecallExplanation
     from engram_core.operations.policy import PolicyChange
+    from engram_core.operations.usage import UsageReport
     from engram_core.ports import Decision, Embedder, LanguageModel, PolicyVersion, TokenCounter
     from engram_core.turns import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, Turn, Turns
 
@@ -63,6 +64,7 @@ _HOMES = {
     "engram": ("Engram", "Memory"),
     "operations.explain": ("FactExplanation", "RecallExplanation"),
     "operations.policy": ("PolicyChange",),
+    "operations.usage": ("UsageReport",),
     "ports": ("Decision", "Embedder", "LanguageModel", "PolicyVersion", "TokenCounter"),
     "turns": ("DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Turn", "Turns"),
 }  # fmt: skip
@@ -77,7 +79,7 @@ __all__ = [
     "PolicyChange", "PolicyVersion", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation",
     "RecallNotFound", "Restore", "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot",
     "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage",
-    "View", "bind", "default_engram",
+    "UsageReport", "View", "bind", "default_engram",
 ]  # fmt: skip
 
 

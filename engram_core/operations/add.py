@@ -150,9 +150,10 @@ def view_of(
     """The view of a scope (alone, or with the readable scopes) and the scope's sequence number."""
     states = context.ledger.scopes(list(readable) if readable is not None else [scope])
     policy = policy or context.ledger.policy(scope).policy
-    expect = next((state.seq for state in states if state.scope == scope), 0)
+    own = next((state for state in states if state.scope == scope), None)
     seen = states if archived_since is not None else _non_empty(states)
-    return ScopedView(context, scope, now, policy, seen, model=model, archived_since=archived_since), expect
+    view = ScopedView(context, scope, now, policy, seen, own=own, model=model, archived_since=archived_since)
+    return view, own.seq if own is not None else 0
 
 
 def _non_empty(states: Sequence[ScopeState]) -> list[ScopeState]:

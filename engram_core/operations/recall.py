@@ -91,6 +91,7 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
     kept = timedelta(days=policy.policy.retain_archived_days)
     since = (now - kept).timestamp() if asked.include_archived else None
     view, _ = view_of(context, scope, now, readable=readable, policy=policy.policy, archived_since=since)
+    view.question = asked.text
     watch.lap("ledger")
     ranking = context.design(policy.policy.design).retrieve(Query(asked.text, asked.k, now, asked.kinds), view)
     watch.lap("score", view.spent)

@@ -15,7 +15,8 @@ from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
 from engram_core.measure.columns import columns_of, united
-from engram_core.ports import Embedder, Indexed, LanguageModel, Ledger, ScopeState
+from engram_core.measure.usefulness import NEUTRAL, decayed, posterior
+from engram_core.ports import Embedder, Indexed, LanguageModel, Ledger, ScopeState, Tally
 from engram_core.testing.fakes import WordHashEmbedder
 from engram_core.testing.samples import outbox
 
@@ -86,11 +87,20 @@ class PlainView:
             kinds=tuple(columns.kinds),
             body_counts=_sealed(body),
             context_counts=_sealed(context),
-            usefulness=_sealed(np.zeros(len(rows), dtype=np.float32)),
+            usefulness=_sealed(self._usefulness(columns.ids)),
+            useful_alike=_sealed(np.zeros(len(rows), dtype=np.float32)),
             statistics=statistics,
             complete=True,
             **arrays,
         )
+
+    def _usefulness(self, ids: Sequence[str]) -> Floats:
+        for own in self.ledger.scopes([self.scope]):
+            known = {tally.fact_id: decayed(tally, own.judged) for tally in self.ledger.tallies(own.id, 0)}
+            found = [known.get(id_, Tally(id_)) for id_ in ids]
+            gains = [posterior(tally.recalled, tally.used) - NEUTRAL for tally in found]
+            return np.array(gains, dtype=np.float32)
+        return np.zeros(len(ids), dtype=np.float32)
 
     def _states(self) -> list[ScopeState]:
         return self.ledger.scopes(list(self.readable) or [self.scope])
