@@ -47,21 +47,6 @@ class Stream:
     """Message id to the turn ids it covers."""
 
 
-@dataclass
-class Usage:
-    """Judged recalls and soft uses by fact id, as `observe` reports them."""
-
-    counts: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    def learn(self, memory: Memory, question: Question, now: datetime) -> None:
-        recalled = memory.recall(question.text, k=SHOWN, now=now)
-        verdict = memory.observe(recalled.id, question.answer, now=now)
-        for id_ in (*verdict.used, *verdict.unused):
-            recalls, uses = self.counts.get(id_, (0.0, 0.0))
-            weight = verdict.terms.get(id_, {}).get("weight", 0.0) if id_ in verdict.used else 0.0
-            self.counts[id_] = (recalls + 1.0, uses + weight)
-
-
 def observations(path: Path, conversation: Conversation) -> tuple[list[list[Message]], dict[str, frozenset[str]]]:
     """The statements a model made of each session, as messages, and the turns each one rests on."""
     raw = next(item for item in json.loads(path.read_text()) if item["id"] == conversation.id)
@@ -123,16 +108,22 @@ def kept(question: Question, live: frozenset[str], covers: dict[str, frozenset[s
     return len(wanted & reached) / len(wanted)
 
 
-def night(memory: Memory, usage: Usage | None, now: datetime) -> None:
+def learn(memory: Memory, question: Question, now: datetime) -> None:
+    """Recall, and judge the gold answer, as an agent's turn would."""
+    recalled = memory.recall(question.text, k=SHOWN, now=now)
+    memory.observe(recalled.id, question.answer, now=now)
+
+
+def night(memory: Memory, now: datetime, *, with_use: bool) -> None:
     """Forget down to the cap."""
     context = memory.engram.context
-    planned = forget.plan(context, memory.scope, now, usefulness=usage.counts if usage else None)
+    planned = forget.plan(context, memory.scope, now, usefulness=None if with_use else {})
     forget.apply(context, planned, principal=memory.engram.owner)
 
 
 def engram_run(source: Stream, cap: int, *, with_use: bool, with_feedback: bool) -> list[float]:
     """The real operations on a stream."""
-    shares, usage = [], Usage()
+    shares = []
     with Engram.open(":memory:") as store:
         memory = store.memory("bench/capacity")
         memory.set_policy(max_facts=cap, auto_forget=True, protect_days=0)
@@ -145,11 +136,11 @@ def engram_run(source: Stream, cap: int, *, with_use: bool, with_feedback: bool)
                     if counts:
                         shares.append(kept(question, live, source.covers))
                     if with_feedback and with_use:
-                        usage.learn(memory, question, now)
+                        learn(memory, question, now)
             if number < len(source.sessions) and source.sessions[number]:
                 now = source.sessions[number][-1].at
                 memory.add(list(source.sessions[number]), now=now)
-                night(memory, usage if with_use else None, now)
+                night(memory, now, with_use=with_use)
     return shares
 
 

@@ -134,7 +134,8 @@ def plan(
         context: The store.
         scope: Exactly this scope, not those below it.
         now: Time of the night.
-        usefulness: Judged recalls r and soft uses u by fact id; a fact that is not here was never recalled.
+        usefulness: Judged recalls r and soft uses u by fact id, instead of what the ledger has counted; a fact that is
+            not here was never recalled.
         redundant: How surely another fact that stays says the same, 0 to 1, by fact id; twins word for word are found
             without it.
         leave: Ids that are scored and counted but not proposed, for example because another step of the night will
@@ -147,8 +148,10 @@ def plan(
     state = next(iter(context.ledger.scopes([scope])), None)
     rows = context.ledger.standings(state.id) if state is not None else []
     starts = context.ledger.session_starts(state.id) if state is not None else {}
+    if usefulness is None:
+        usefulness = context.ledger.worth(state.id) if state is not None else {}
     moment = now.timestamp()
-    held = _held(rows, starts, usefulness or {}, redundant or {}, moment)
+    held = _held(rows, starts, usefulness, redundant or {}, moment)
     scores = forgetting.judge(held, policy.policy, np.array(sorted(starts.values())), moment)
     chosen = _selected(held, scores, policy.policy, moment)
     changes = [*_archives(rows, scores, chosen, policy.policy, frozenset(leave))]

@@ -24,7 +24,9 @@ def filled(store: Engram, scope: str = "acme/ana") -> Memory:
         "My bicycle was stolen in front of the library.",
     ]
     memory.add(
-        [Message("user", text, speaker="Ana", at=NOW - timedelta(days=n)) for n, text in enumerate(texts)], now=NOW
+        [Message("user", text, speaker="Ana", at=NOW - timedelta(days=n)) for n, text in enumerate(texts)],
+        importance=0.5,
+        now=NOW,
     )
     return memory
 

@@ -1,6 +1,6 @@
 """Importance at write: how likely a statement is to be asked for, told from its words. It looks at the past only.
 
-A logistic sum of ten features, fitted on development conversations (docs/algorithms.md section 4 has the figures).
+A logistic sum of ten features, fitted on development conversations (docs/algorithms.md section 5 has the figures).
 """
 
 from __future__ import annotations

@@ -210,6 +210,27 @@ def test_protection_follows_the_policy() -> None:
     assert rule(0) is None
 
 
+@pytest.mark.parametrize(("days", "rule"), [(1, "protected"), (6.9, "protected"), (7, None)])
+def test_what_a_person_restored_is_protected_even_without_protect_days(days: float, rule: str | None) -> None:
+    back = replace(FACTS["live"], restored_at=NOW - timedelta(days=days))
+    policy = MemoryPolicy(protect_days=0)
+    found = judge(Archive("live", WHY), scope=SCOPE, facts={"live": back}, by_person=False, policy=policy, now=NOW)
+    assert (found.rule if found else None) == rule
+    assert (
+        judge(Archive("live", WHY), scope=SCOPE, facts={"live": back}, by_person=True, policy=policy, now=NOW) is None
+    )
+
+
+@pytest.mark.parametrize(("days", "rule"), [(29, None), (30, None), (30.1, "retention_over")])
+def test_what_was_archived_too_long_ago_is_not_restored(days: float, rule: str | None) -> None:
+    gone = replace(FACTS["archived"], archived_at=NOW - timedelta(days=days))
+    policy = MemoryPolicy(retain_archived_days=30)
+    for by_person in (True, False):
+        change = Restore("archived", WHY)
+        found = judge(change, scope=SCOPE, facts={"archived": gone}, by_person=by_person, policy=policy, now=NOW)
+        assert (found.rule if found else None) == rule
+
+
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 
 

@@ -1,7 +1,7 @@
 """0004: when a person last restored a fact, so that the night leaves it alone for a while.
 
 Revision ID: 0004
-Revises: 0001
+Revises: 0002
 """
 
 from __future__ import annotations

@@ -259,3 +259,18 @@ def test_a_scope_with_nothing_but_an_archive_is_searched_too(store):
     memory.forget(only.id, now=LATER)
     assert len(memory.recall("statement", now=LATER).facts) == 0
     assert [item.fact.id for item in memory.recall("statement", include_archived=True, now=LATER)] == [only.id]
+
+
+def test_the_night_reads_what_verdicts_taught(store):
+    memory, facts = filled(
+        store,
+        [f"Ana keeps {animal} in the {place}." for animal, place in (("bees", "garden"), ("goats", "shed"))],
+        cap=1,
+    )
+    for fact in facts:
+        memory.update(fact.id, importance=0.5)
+    for _ in range(4):
+        recall = memory.recall("What does Ana keep in the garden?", now=LATER)
+        assert facts[0].id in memory.observe(recall.id, "Ana keeps bees in the garden.", now=LATER).used
+    assert night(memory).archived == (facts[1].id,)
+    assert memory.get(facts[1].id).forget_terms["unused"] > planned(memory).score(facts[0].id).terms["unused"]
