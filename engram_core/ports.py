@@ -243,12 +243,34 @@ class RecallRow:
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """A verdict on a recall. Append-only: a later verdict is another row."""
+    """A verdict on a recall. Append-only: a later verdict is another row.
+
+    `question` is the unit vector of the whole question as float16, shape (d,); None when it could not be embedded.
+    """
 
     recall_id: str
     scope: Scope
     at: datetime
     response: str
+    verdicts: Sequence[Mapping[str, Any]]
+    question: NDArray[np.float16] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A recall with a verdict: its question and what the verdict adds to each fact.
+
+    Attributes:
+        number: Grows with every judgement of the scope.
+        tick: The scope's count of judged recalls at which it counts.
+        question: Unit vector of the whole question as float16, shape (d,); None when it could not be embedded.
+        verdicts: As recorded.
+    """
+
+    number: int
+    recall_id: str
+    tick: int
+    question: NDArray[np.float16] | None
     verdicts: Sequence[Mapping[str, Any]]
 
 
@@ -413,6 +435,10 @@ class Ledger(Protocol):
     def usage(self, recall_id: str) -> list[UsageRow]: ...
     def tallies(self, scope_id: int, after: int) -> list[Tally]:
         """A scope's own tallies that changed after the tick `after`, any order."""
+        ...
+
+    def judged(self, scope_id: int, after: int, limit: int) -> list[Judged]:
+        """A scope's latest judged recalls after a number, at most `limit` of them, oldest first."""
         ...
 
     def worth(self, scope_id: int) -> dict[str, tuple[float, float]]:

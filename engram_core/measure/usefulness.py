@@ -1,7 +1,8 @@
 """Usefulness: what verdicts say about a fact, as a decayed Beta posterior of use. Pure arithmetic; it stores nothing.
 
 Recall counts are no evidence here, only verdicts are: a fact that was shown and not used loses, a fact that was never
-shown stays exactly neutral (docs/algorithms.md section 4 has the comparison with other rules).
+shown stays exactly neutral. The same posterior is taken twice: over all questions, and over questions like the present
+one, where each verdict counts as much as its question resembles it (docs/algorithms.md section 4 has the measurements).
 """
 
 from __future__ import annotations
@@ -20,6 +21,15 @@ PRIOR_USED: Final = 1.0
 PRIOR_RECALLED: Final = 5.0
 """Beta(1, 4): before any verdict a shown fact is expected to be used one time in five."""
 NEUTRAL: Final = PRIOR_USED / PRIOR_RECALLED
+ALIKE_PRIOR_USED: Final = 0.2
+ALIKE_PRIOR_RECALLED: Final = 0.5
+"""Beta(0.2, 0.3): a verdict on the very question weighs more than one on any question, so the prior is weaker."""
+ALIKE_NEUTRAL: Final = ALIKE_PRIOR_USED / ALIKE_PRIOR_RECALLED
+SHARPNESS: Final = 4
+"""Exponent of the likeness of two questions."""
+_USUAL_COSINE: Final = 0.3
+_USUAL_WEIGHT: Final = 8
+_MOST_USUAL_COSINE: Final = 0.9
 
 
 class Credit(NamedTuple):
@@ -118,3 +128,41 @@ def centred(tallies: Sequence[Tally | None], tick: int) -> NDArray[np.float32]:
             now = decayed(tally, tick)
             values[row] = posterior(now.recalled, now.used) - NEUTRAL
     return values
+
+
+def likeness(cosines: NDArray[np.float32], distinct: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """How much earlier questions resemble the present one, whatever the embedder's cosines usually are.
+
+    Args:
+        cosines: Between the present question and each earlier one, shape (m,).
+        distinct: False where the same question stands among the earlier ones already, shape (m,).
+
+    Returns:
+        `((cos - usual) / (1 - usual))^4`, from 0 to 1, shape (m,). Usual is the mean cosine over the distinct earlier
+        questions, together with eight imagined ones at 0.3, and at most 0.9.
+    """
+    known = cosines[distinct]
+    usual = (float(known.sum()) + _USUAL_WEIGHT * _USUAL_COSINE) / (len(known) + _USUAL_WEIGHT)
+    usual = min(usual, _MOST_USUAL_COSINE)
+    alike: NDArray[np.float32] = np.clip((cosines - usual) / (1.0 - usual), 0.0, 1.0) ** SHARPNESS
+    return alike
+
+
+def centred_alike(
+    counts: NDArray[np.float32], rows: NDArray[np.int64], weights: NDArray[np.float32], facts: int
+) -> NDArray[np.float32]:
+    """How much more often than an unknown fact each one is used for questions like the present one.
+
+    Args:
+        counts: What each verdict counts, its question's likeness times its decay, shape (v,).
+        rows: The fact of each verdict, 0 to `facts` - 1, shape (v,).
+        weights: The share of a use in each verdict, shape (v,).
+        facts: n.
+
+    Returns:
+        `(0.2 + sum of used) / (0.5 + sum of counted) - 0.4`, shape (n,): 0 without likeness, -0.4 to 0.6.
+    """
+    recalled = np.bincount(rows, weights=counts, minlength=facts)
+    used = np.bincount(rows, weights=counts * weights, minlength=facts)
+    values = (ALIKE_PRIOR_USED + used) / (ALIKE_PRIOR_RECALLED + recalled) - ALIKE_NEUTRAL
+    return values.astype(np.float32)

@@ -88,6 +88,7 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
     policy = context.ledger.policy(scope)
     readable = access.readable(scope, principal, context.owner)
     view, _ = view_of(context, scope, now, readable=readable, policy=policy.policy)
+    view.question = asked.text
     watch.lap("ledger")
     ranking = context.design(policy.policy.design).retrieve(Query(asked.text, asked.k, now, asked.kinds), view)
     watch.lap("score", view.spent)

@@ -18,6 +18,7 @@ from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
 from engram_core.measure.columns import Columns, columns_of, united
 from engram_core.operations.context import Context
+from engram_core.operations.learned import Learnt
 from engram_core.ports import LanguageModel, ScopeState, Snapshot
 
 MAX_RARE_STEMS = 8
@@ -46,6 +47,7 @@ class ScopedView:
     Attributes:
         states: The readable scopes that hold facts, nearest first.
         own: The view's own scope, empty or not; None while the ledger does not know it.
+        question: What is asked, whole; embedded along with whatever the design embeds once verdicts can be compared.
     """
 
     context: Context
@@ -54,10 +56,12 @@ class ScopedView:
     policy: MemoryPolicy
     states: Sequence[ScopeState]
     own: ScopeState | None = None
+    question: str | None = None
     model: LanguageModel | None = None
     degraded: bool = False
     reads: int = 0
     spent: dict[str, float] = field(default_factory=dict)
+    _asked: Floats | None = field(default=None, repr=False)
     _names: frozenset[str] | None = field(default=None, repr=False)
 
     @contextmanager
@@ -72,7 +76,12 @@ class ScopedView:
         """Unit vectors of questions. A failure marks the view degraded and is raised."""
         try:
             with self._timed("embed"):
-                return np.asarray(self.context.embedder.embed_queries(texts), dtype=np.float32)
+                if self.question is None or self._asked is not None or self.own is None or not self.own.judged:
+                    return np.asarray(self.context.embedder.embed_queries(texts), dtype=np.float32)
+                # In one call: a remote embedder is asked once.
+                vectors = np.asarray(self.context.embedder.embed_queries([*texts, self.question]), dtype=np.float32)
+                self._asked = vectors[-1]
+                return vectors[:-1]
         except EmbeddingFailed:
             self.degraded = True
             raise
@@ -113,8 +122,8 @@ class ScopedView:
             parts = [_Part(columns_of([], self._dimension()), empty, empty, is_complete=True)]
         columns = united([part.columns for part in parts])
         # Each scope learns from its own recalls: what others make of a shared fact does not move it here.
-        useful = self.context.learned.usefulness(self.context.ledger, self.own, columns.ids)
-        return _candidates(parts, columns, useful, self._statistics(frequencies))
+        learnt = self.context.learned.of(self.context.ledger, self.own, columns.ids, self._asked)
+        return _candidates(parts, columns, learnt, self._statistics(frequencies))
 
     def _dimension(self) -> int:
         try:
@@ -204,7 +213,7 @@ def _counts(texts: Sequence[str], stems: Sequence[str]) -> Floats:
     return np.array(flat, dtype=np.float32).reshape(len(texts), len(stems))
 
 
-def _candidates(parts: Sequence[_Part], columns: Columns, useful: Floats, statistics: Statistics) -> Candidates:
+def _candidates(parts: Sequence[_Part], columns: Columns, learnt: Learnt, statistics: Statistics) -> Candidates:
     return Candidates(
         ids=columns.ids,
         speakers=columns.speakers,
@@ -222,7 +231,8 @@ def _candidates(parts: Sequence[_Part], columns: Columns, useful: Floats, statis
         time_words=columns.time_words,
         asks=columns.asks,
         importance=columns.importance,
-        usefulness=useful,
+        usefulness=learnt.usefulness,
+        useful_alike=learnt.alike,
         statistics=statistics,
         complete=all(part.is_complete for part in parts),
     )

@@ -29,6 +29,7 @@ from engram_core.ports import (
     FreshVectors,
     Generation,
     Indexed,
+    Judged,
     Parked,
     PolicyVersion,
     RecallRow,
@@ -42,6 +43,7 @@ from engram_core.storage import writing
 from engram_core.storage.codec import (
     FACT_COLUMNS,
     MAX_STEM,
+    blob,
     dumps,
     epoch,
     fact_of,
@@ -49,6 +51,7 @@ from engram_core.storage.codec import (
     moment,
     short_key,
     storable,
+    vector_of,
 )
 from engram_core.storage.engines import open_engines
 from engram_core.storage.migrate import migrate
@@ -354,6 +357,7 @@ class SqlLedger:
                     "response": storable(row.response),
                     "verdicts": dumps(list(row.verdicts)),
                     "tick": writing.count_verdicts(connection, scope_id, row),
+                    "question": blob(row.question) if row.question is not None else None,
                 },
             )
 
@@ -365,6 +369,16 @@ class SqlLedger:
     def tallies(self, scope_id: int, after: int) -> list[Tally]:
         query = f"SELECT {_TALLY} FROM tallies WHERE scope_id=? AND tick>?"
         return list(map(Tally._make, self._read(query, (scope_id, after))))
+
+    def judged(self, scope_id: int, after: int, limit: int) -> list[Judged]:
+        query = (
+            "SELECT id, recall_id, tick, question, verdicts FROM usage "
+            "WHERE scope_id=? AND id>? AND tick IS NOT NULL ORDER BY id DESC LIMIT ?"
+        )
+        return [
+            Judged(number, recall_id, tick, vector_of(question), json.loads(verdicts))
+            for number, recall_id, tick, question, verdicts in reversed(self._read(query, (scope_id, after, limit)))
+        ]
 
     def worth(self, scope_id: int) -> dict[str, tuple[float, float]]:
         query = (

@@ -192,6 +192,8 @@ usage = Table(
     Column("verdicts", Text, nullable=False),
     # The scope's count of judged recalls at which the verdict counts; NULL when it says nothing of any fact.
     Column("tick", BigInteger),
+    Column("question", LargeBinary),
+    Index("ix_usage_scope_id_id", "scope_id", "id"),
 )
 
 tallies = Table(

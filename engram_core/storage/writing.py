@@ -401,6 +401,8 @@ def replace_vectors(connection: Connection, fresh: Iterable[FreshVectors]) -> No
             for seq, item in enumerate(chunk, last - len(chunk) + 1)
         ]
         connection.execute(change, rows)
+    # Questions were embedded by the old embedder and cannot be compared any more.
+    connection.execute(update(t.usage).where(t.usage.c.question.is_not(None)).values(question=None))
     here = t.facts.c.scope_id == t.scopes.c.id
     newest = select(func.coalesce(func.max(t.facts.c.seq), 0)).where(here).scalar_subquery()
     live = select(func.count()).where(here, t.facts.c.status == Status.LIVE.value).scalar_subquery()

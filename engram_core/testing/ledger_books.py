@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engram_core.domain.errors import Conflict
 from engram_core.domain.fact import Fact
@@ -16,7 +18,7 @@ from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
 from engram_core.measure.usefulness import DECAY, decayed
-from engram_core.ports import Batch, Collection, Generation, Ledger, Parked, UsageRow
+from engram_core.ports import Batch, Collection, FreshVectors, Generation, Ledger, Parked, UsageRow
 from engram_core.testing import samples
 from engram_core.testing.ledger_commits import ALICE, LedgerFixtures
 
@@ -157,6 +159,32 @@ class BooksClauses(LedgerFixtures):
         assert found[shared.id] == pytest.approx((1 + DECAY, DECAY))
         assert set(ledger.worth(samples.state(ledger, ALICE).id)) == {own.id}
 
+    def test_judged_questions_come_back_in_order(self, ledger: Ledger, another: Ledger) -> None:
+        (one,) = samples.add(ledger, ALICE, ["one"])
+        vectors = [samples.vector(text) for text in ("first", "second", "third")]
+        ids = [self._judge(ledger, one, used={one.id: 0.5}, question=vector) for vector in vectors]
+        self._judge(ledger, one, unknown=[one.id], question=vectors[0])
+        self._judge(ledger, one, unused=[one.id], recall_id=ids[0], question=None)
+        scope_id = samples.state(ledger, ALICE).id
+        found = another.judged(scope_id, 0, 10)
+        assert [item.recall_id for item in found] == [*ids, ids[0]]
+        assert [item.tick for item in found] == [1, 2, 3, 1]
+        for item, vector in zip(found, vectors, strict=False):
+            assert item.question is not None
+            assert item.question.tolist() == vector.tolist()
+        assert found[3].question is None
+        assert found[0].verdicts == [{"id": one.id, "verdict": "used", "terms": {"weight": 0.5}}]
+        assert [item.number for item in ledger.judged(scope_id, 0, 2)] == [item.number for item in found[2:]]
+        assert [item.tick for item in ledger.judged(scope_id, found[1].number, 10)] == [3, 1]
+        assert ledger.judged(scope_id + 1, 0, 10) == []
+
+    def test_questions_do_not_outlive_their_embedder(self, ledger: Ledger) -> None:
+        (one,) = samples.add(ledger, ALICE, ["one"])
+        self._judge(ledger, one, used={one.id: 0.5}, question=samples.vector("asked"))
+        ledger.replace_vectors([FreshVectors(one.id, samples.vector("new"), samples.vector("new"))], "another/16/x")
+        (found,) = ledger.judged(samples.state(ledger, ALICE).id, 0, 10)
+        assert found.question is None
+
     def test_verdicts_given_at_once_all_count(self, ledger: Ledger, another: Ledger) -> None:
         (one,) = samples.add(ledger, ALICE, ["one"])
         with ThreadPoolExecutor(8) as pool:
@@ -174,6 +202,7 @@ class BooksClauses(LedgerFixtures):
         unknown: Sequence[str] = (),
         recall_id: str | None = None,
         scope: Scope = ALICE,
+        question: NDArray[np.float16] | None = None,
     ) -> str:
         row = samples.recall_row(scope, *shown)
         if recall_id is None:
@@ -183,7 +212,7 @@ class BooksClauses(LedgerFixtures):
             *({"id": id_, "verdict": "unused", "terms": {"weight": 0.0}} for id_ in unused),
             *({"id": id_, "verdict": "unknown", "terms": {}} for id_ in unknown),
         ]
-        ledger.record_usage(UsageRow(recall_id or row.id, scope, samples.START, "answer", verdicts))
+        ledger.record_usage(UsageRow(recall_id or row.id, scope, samples.START, "answer", verdicts, question))
         return recall_id or row.id
 
     def test_failures_are_kept_newest_first(self, ledger: Ledger) -> None:

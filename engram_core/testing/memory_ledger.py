@@ -27,6 +27,7 @@ from engram_core.ports import (
     FreshVectors,
     Generation,
     Indexed,
+    Judged,
     Parked,
     PolicyVersion,
     RecallRow,
@@ -77,6 +78,7 @@ class MemoryLedger:
         self._state = _State()
         self._recalls: dict[str, RecallRow] = {}
         self._usage: list[UsageRow] = []
+        self._judgements: list[tuple[int, UsageRow]] = []
         self._counted: dict[str, tuple[int, UsageRow]] = {}
         self._tallies: dict[Scope, dict[str, Tally]] = {}
         self._judged: Counter[Scope] = Counter()
@@ -357,6 +359,7 @@ class MemoryLedger:
                 changed = usefulness.tallied(tallies, tick, given, withdrawn, since)
                 tallies |= {tally.fact_id: tally for tally in changed}
                 self._counted[row.recall_id] = (since, row)
+                self._judgements.append((since, row))
 
     def usage(self, recall_id: str) -> list[UsageRow]:
         with self._lock:
@@ -366,6 +369,14 @@ class MemoryLedger:
         with self._lock:
             scope = next((scope for scope, id_ in self._state.scopes.items() if id_ == scope_id), None)
             return [tally for tally in self._tallies.get(scope, {}).values() if tally.tick > after] if scope else []
+
+    def judged(self, scope_id: int, after: int, limit: int) -> list[Judged]:
+        with self._lock:
+            return [
+                Judged(number, row.recall_id, tick, row.question, row.verdicts)
+                for number, (tick, row) in enumerate(self._judgements, 1)
+                if number > after and self._state.scopes[row.scope] == scope_id
+            ][-limit:]
 
     def worth(self, scope_id: int) -> dict[str, tuple[float, float]]:
         with self._lock:
@@ -421,6 +432,7 @@ class MemoryLedger:
                     kept.fact = replace(kept.fact, status=Status.LIVE)
                 self._state.seq += 1
                 kept.seq = self._state.scope_seq[kept.fact.scope] = self._state.seq
+            self._judgements = [(tick, replace(row, question=None)) for tick, row in self._judgements]
             self._settings["embedder"] = embedder
 
     # --- the index's books ---

@@ -80,6 +80,7 @@ class PlainView:
             body_counts=_sealed(body),
             context_counts=_sealed(context),
             usefulness=_sealed(self._usefulness(columns.ids)),
+            useful_alike=_sealed(np.zeros(len(rows), dtype=np.float32)),
             statistics=statistics,
             complete=True,
             **arrays,

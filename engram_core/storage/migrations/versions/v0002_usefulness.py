@@ -16,9 +16,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the tallies, each scope's count of judged recalls, and when a verdict counted."""
+    """Add the tallies, each scope's count of judged recalls, and when and for which question a verdict counts."""
     op.add_column("scopes", sa.Column("judged", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("usage", sa.Column("tick", sa.BigInteger(), nullable=True))
+    op.add_column("usage", sa.Column("question", sa.LargeBinary(), nullable=True))
+    op.create_index("ix_usage_scope_id_id", "usage", ["scope_id", "id"])
     op.create_table(
         "tallies",
         sa.Column("scope_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
