@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Final, Literal, NamedTuple
 
@@ -98,12 +98,14 @@ class Verdict:
         probability: Of use, 0 to 1: a prior measured on LoCoMo, to be re-fitted per deployment.
         evidence: What speaks for and against, in log-odds by name; `probability` is the logistic of their sum. Empty
             for a fact that shares nothing with the response beyond the question.
+        is_judged: What a language model decided, in place of the evidence; None if none was asked.
     """
 
     fact_id: str
     band: Band
     probability: float
     evidence: Mapping[str, float] = field(default_factory=dict)
+    is_judged: bool | None = None
 
     @property
     def used(self) -> bool:
@@ -119,8 +121,18 @@ class Verdict:
 
     @property
     def terms(self) -> dict[str, float]:
-        """The numbers behind the verdict by name: the evidence, then probability and weight."""
-        return {**self.evidence, "probability": self.probability, "weight": self.weight}
+        """The numbers behind the verdict by name: the evidence, a judge's 1 or 0 if there was one, what came of it."""
+        judge = {} if self.is_judged is None else {"judge": float(self.is_judged)}
+        return {**self.evidence, **judge, "probability": self.probability, "weight": self.weight}
+
+    def judged(self, used: bool) -> Verdict:
+        """The verdict of a judge who read the response: used puts it in the strict band, unused in none.
+
+        The probability moves to that band's edge: how often a judge is right has not been measured.
+        """
+        band: Band = "strict" if used else "none"
+        likely = max(self.probability, STRICT) if used else min(self.probability, _NO_NEW_WORD)
+        return replace(self, band=band, probability=likely, is_judged=used)
 
 
 def attribute(
