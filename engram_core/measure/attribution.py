@@ -32,12 +32,12 @@ MOST_SENTENCES: Final = 16
 """Sentences of a response that are compared by meaning."""
 WEIGHTS: Final[Mapping[str, float]] = {
     "base": -5.06,
-    "clause": 2.81,
-    "lead": 3.98,
-    "topic": 2.63,
-    "speaker": 3.23,
-    "alone": 1.16,
-    "meaning": 0.83,
+    "clause": 3.31,
+    "lead": 3.66,
+    "topic": 2.03,
+    "speaker": 2.48,
+    "alone": 1.09,
+    "meaning": 1.08,
 }
 """What a unit of each piece of evidence adds to the log-odds of use; `base` is where they start."""
 _MEANING_UNKNOWN: Final = 0.3
@@ -62,6 +62,24 @@ _REFUSAL: Final = re.compile(
     r"\b(?:unable|not able) to\b|\bno idea\b|\bnothing comes to mind\b|"
     r"\byou (?:haven't|have not|hadn't|didn't|did not|never) (?:\w+ )?(?:told|tell|mention(?:ed)?|shared?)\b"
 )
+_TALK: Final = (
+    r"(?:context|memor(?:y|ies)|conversations?|notes?|records?|history|chats?|documents?|information|passages?)"
+)
+_HEDGE: Final = re.compile(
+    r"\blet me (?:just )?(?:think|see|check|recall|remember|look)\b|"
+    r"(?:\bam|'m|\bare|'re|\bwas) not (?:\w+ )?(?:sure|certain|aware|told)\b|"
+    r"\b(?:unknown|unclear|uncertain|unsure)\b|\bno (?:clue|answer)\b|\bnot that i (?:know|recall|remember)\b|"
+    r"\b(?:hard|difficult|impossible) to (?:say|tell|know)\b|\bcan(?:'t|not| not) (?:really )?(?:say|tell|help)\b|"
+    r"\bnothing (?:\w+ ){0,3}(?:about|on|mentions?|says?|" + _TALK + r")\b|"
+    r"\b" + _TALK + r" (?:\w+ ){0,2}?(?:\w+n't|not|no|nothing|never)\b|"
+    r"\b(?:we|you|i) (?:\w+ )?(?:never|haven't|have not|didn't|did not) (?:\w+ )?"
+    r"(?:talk(?:ed)?|spoken?|discuss(?:ed)?)\b|"
+    r"\b(?:never|hasn't|has not|didn't|did not) (?:ever )?c[ao]me up\b|"
+    r"\bi wish i (?:knew|could)\b|\bget back to you\b|\b(?:have|need) to check\b|"
+    r"\b(?:good|great|interesting|excellent) question\b|^\W*(?:can|could|would|will) you\b|\bwhat do you think\b"
+)
+"""Says nothing, unless the sentence goes on with "but"."""
+_BUT: Final = re.compile(r"\bbut\b")
 _SENTENCE_END: Final = re.compile(r"[.!?]+(?=\s|$|[\"')\]])|[\n;]+")
 _CLAUSE_END: Final = re.compile(r",(?!\d)|:(?!\d)|\)|\]| and | - ", re.IGNORECASE)
 _MARKERS: Final = re.compile(r"\[\s*(m\d{1,4}(?:\s*,\s*m\d{1,4}){0,50})\s*\]", re.IGNORECASE)
@@ -181,8 +199,14 @@ def sentences(response: str) -> list[str]:
 
 
 def is_refusal(sentence: str) -> bool:
-    """Whether a sentence says that its speaker does not know, remember or find something, or that nothing is there."""
-    return _REFUSAL.search(words.folded(sentence)) is not None
+    """Whether a sentence says that its speaker does not know, remember or find something, or that nothing is there.
+
+    So does one that only thinks aloud or asks back ("let me think", "I am not sure"), unless it goes on with "but".
+    """
+    folded = words.folded(sentence)
+    if _REFUSAL.search(folded) is not None:
+        return True
+    return _HEDGE.search(folded) is not None and _BUT.search(folded) is None
 
 
 class _Clause(NamedTuple):
@@ -440,7 +464,7 @@ def _meaning(shown: Sequence[Shown], similarity: Mapping[str, float]) -> Floats:
 def _verdicts(
     shown: Sequence[Shown], table: _Table, evidence: Sequence[Mapping[str, float]], cited: frozenset[str]
 ) -> Iterator[Verdict]:
-    coverage = table.coverage()
+    coverage = table.coverage() if cited else np.zeros(len(shown))
     for row, (fact, terms) in enumerate(zip(shown, evidence, strict=True)):
         likely = _logistic(sum(terms.values())) if terms else _NO_NEW_WORD if table.clauses else 0.0
         band: Band = (

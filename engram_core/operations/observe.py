@@ -60,9 +60,9 @@ def _verdicts(
     shown = [Shown(fact.id, fact.display, fact.said_at, speaker=fact.speaker) for fact in facts]
     states = context.ledger.scopes([row.scope])
     scope_size = states[0].recallable if states else len(shown)
-    frequencies = _frequencies(context, states, [response, row.query, *(item.text for item in shown)])
+    counts = frequencies(context, states, [response, row.query, *(item.text for item in shown)])
     similarity = _similarity(context, row.query, response, ids)
-    verdicts = attribute(response, row.query, shown, scope_size, frequencies, similarity)
+    verdicts = attribute(response, row.query, shown, scope_size, counts, similarity)
     if judge_at is not None:
         verdicts = judged(context, row, response, shown, verdicts, judge_at)
     by_fact = {verdict.fact_id: verdict for verdict in verdicts}
@@ -83,7 +83,7 @@ def _similarity(context: Context, question: str, response: str, ids: Sequence[st
     return dict(zip((row.id for row in rows), (known @ said.T).max(axis=1).tolist(), strict=True))
 
 
-def _frequencies(context: Context, states: Sequence[ScopeState], texts: Sequence[str]) -> dict[str, int]:
+def frequencies(context: Context, states: Sequence[ScopeState], texts: Sequence[str]) -> dict[str, int]:
     """In how many facts of the scope each content token occurs, as the ledger counts stems."""
     stems = lexical_stems(texts)
     known: dict[str, tuple[int, int]] = {}
