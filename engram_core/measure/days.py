@@ -22,6 +22,7 @@ _YEAR_WEIGHT: Final = 1.0
 _MONTH_ALONE_WEIGHT: Final = 0.9
 _SAID_ON_ANCHOR: Final = 0.7
 _SAID_WITHIN: Final = 0.5
+_A_WEEK_WIDE: Final = 0.7
 _A_MONTH_WIDE: Final = 0.35
 _WIDER: Final = 0.1
 _PARTLY: Final = 0.6
@@ -174,7 +175,7 @@ def fit(date_named: Named, spans: tuple[Span, ...], said_on: date | None) -> flo
         said_on: The day of the statement; None if unknown.
 
     Returns:
-        1 if the statement speaks of that time, to the fortnight for a day; down to 0.1 if it speaks of a wider one;
+        1 if the statement speaks of that time, or of one as narrow that overlaps; down to 0.1 if of a wider one;
         0.7 or 0.5 if it was merely made then, since that is when its news is from; else 0.
     """
     if date_named.span is None:
@@ -206,7 +207,9 @@ def _overlap(wanted: Span, span: Span) -> float:
     asked, spoken_of = wanted.last - wanted.first + 1, span.last - span.first + 1
     if asked > _FORTNIGHT:
         return min(1.0, _PARTLY * asked / spoken_of)
-    return 1.0 if spoken_of <= _FORTNIGHT else _A_MONTH_WIDE if spoken_of < _MONTH else _WIDER
+    if spoken_of <= asked:
+        return 1.0
+    return _A_WEEK_WIDE if spoken_of <= _FORTNIGHT else _A_MONTH_WIDE if spoken_of < _MONTH else _WIDER
 
 
 def _fit_of_year(wanted: Named, spans: tuple[Span, ...], said_on: date | None) -> float:
