@@ -154,16 +154,16 @@ def cases_of(path: Path) -> list[Case]:
     for number, conversation in enumerate(conversations):
         other = conversations[(number + 1) % len(conversations)]
         sessions = raw[conversation.id]["sessions"]
-        for group in (_turns, _hybrid, _statements, _paraphrases):
+        for group in (turns, hybrid, statements, paraphrases):
             with Engram.open(":memory:") as store:
-                scope = Scope(store, store.memory("bench"), conversation.id, group.__name__[1:])
+                scope = Scope(store, store.memory("bench"), conversation.id, group.__name__)
                 group(scope, conversation, other, sessions)
                 scope.judge()
                 cases += scope.cases
     return cases
 
 
-def _turns(scope: Scope, conversation: Conversation, other: Conversation, _: list[dict[str, Any]]) -> None:
+def turns(scope: Scope, conversation: Conversation, other: Conversation, _: list[dict[str, Any]]) -> None:
     scope.memory.add(list(conversation.messages), now=NOW)
     rng = random.Random(5)
     pool = [question.answer for question in other.questions]
@@ -181,7 +181,7 @@ def _turns(scope: Scope, conversation: Conversation, other: Conversation, _: lis
         scope.case(recall_id, "unrelated", "nothing", rng.choice(pool), ())
 
 
-def _hybrid(scope: Scope, conversation: Conversation, _: Conversation, __: list[dict[str, Any]]) -> None:
+def hybrid(scope: Scope, conversation: Conversation, _: Conversation, __: list[dict[str, Any]]) -> None:
     scope.memory.add(list(conversation.messages), now=NOW)
     search = fused(scope)
     for number, question in enumerate(conversation.questions):
@@ -217,7 +217,7 @@ def fused(scope: Scope) -> Callable[[str], list[str]]:
     return search
 
 
-def _statements(scope: Scope, conversation: Conversation, _: Conversation, sessions: list[dict[str, Any]]) -> None:
+def statements(scope: Scope, conversation: Conversation, _: Conversation, sessions: list[dict[str, Any]]) -> None:
     scope.group = "observations"
     rests_on: dict[str, set[str]] = {}
     for place, session in enumerate(sessions):
@@ -241,7 +241,7 @@ def _statements(scope: Scope, conversation: Conversation, _: Conversation, sessi
             scope.case(recall_id, form, question.category, response, gold)
 
 
-def _paraphrases(scope: Scope, conversation: Conversation, _: Conversation, sessions: list[dict[str, Any]]) -> None:
+def paraphrases(scope: Scope, conversation: Conversation, _: Conversation, sessions: list[dict[str, Any]]) -> None:
     scope.group = "paraphrase"
     scope.memory.add(list(conversation.messages), now=NOW)
     for session in sessions:
