@@ -292,6 +292,33 @@ class Tally(NamedTuple):
     tick: int = 0
 
 
+class StoredCount(NamedTuple):
+    """How many recallable facts of a kind a scope holds."""
+
+    scope: Scope
+    kind: str
+    facts: int
+
+
+class FactUsage(NamedTuple):
+    """What became of one recallable fact that recalls have shown.
+
+    Attributes:
+        shown: Recalls that showed it.
+        judged, times_used: Recalls with a verdict on it, and those whose response used it.
+        recalled, used: The same, weighted and decayed to now, summed over the scopes that recalled it.
+    """
+
+    fact_id: str
+    scope: Scope
+    kind: str
+    shown: int
+    judged: int
+    times_used: int
+    recalled: float
+    used: float
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyVersion:
     """A policy as set on a scope. Version 0 is the built-in default."""
@@ -443,6 +470,26 @@ class Ledger(Protocol):
 
     def worth(self, scope_id: int) -> dict[str, tuple[float, float]]:
         """For each judged fact of a scope: its recalled and used weights, decayed to now, over all scopes' recalls."""
+        ...
+
+    def stored_counts(self, scope: Scope | None, *, below: bool) -> list[StoredCount]:
+        """Recallable facts by scope and kind: of one scope, of it and all below it, or (None) of the whole store."""
+        ...
+
+    def fact_usages(self, scope: Scope | None, *, below: bool) -> list[FactUsage]:
+        """Every recallable fact that was ever shown, any order; scopes as for `stored_counts`."""
+        ...
+
+    def fact_usage(self, fact_id: str) -> FactUsage | None:
+        """The same of one fact, whatever its status; None if it was never shown."""
+        ...
+
+    def never_recalled(self, scope: Scope | None, limit: int, *, below: bool) -> list[str]:
+        """Ids of recallable facts that no recall has shown, most important and then oldest first."""
+        ...
+
+    def usage_since(self, scope: Scope | None, since: datetime, *, below: bool) -> list[UsageRow]:
+        """Verdicts recorded from a time on, oldest first, without their question vectors; scopes of the recalls."""
         ...
 
     def parked(self, limit: int = 100) -> list[Parked]: ...

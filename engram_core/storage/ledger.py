@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -26,6 +27,7 @@ from engram_core.ports import (
     Batch,
     Collection,
     Decision,
+    FactUsage,
     FreshVectors,
     Generation,
     Indexed,
@@ -34,6 +36,7 @@ from engram_core.ports import (
     PolicyVersion,
     RecallRow,
     ScopeState,
+    StoredCount,
     Tail,
     Tally,
     UsageRow,
@@ -390,6 +393,62 @@ class SqlLedger:
             for fact_id, recalled, used, tick, judged in self._read(query, (scope_id,))
         )
 
+    def stored_counts(self, scope: Scope | None, *, below: bool) -> list[StoredCount]:
+        where, parameters = _inside(scope, below=below)
+        query = (
+            f"SELECT s.path, f.kind, COUNT(*) FROM facts f JOIN scopes s ON s.id=f.scope_id WHERE f.status IN {_LIVE} "
+            f"AND {where} GROUP BY s.path, f.kind"
+        )
+        return [StoredCount(Scope(path), kind, count) for path, kind, count in self._read(query, parameters)]
+
+    def fact_usages(self, scope: Scope | None, *, below: bool) -> list[FactUsage]:
+        where, parameters = _inside(scope, below=below)
+        return self._fact_usages(f"f.status IN {_LIVE} AND {where}", parameters)
+
+    def fact_usage(self, fact_id: str) -> FactUsage | None:
+        found = self._fact_usages("f.id=?", (storable(fact_id),))
+        return found[0] if found else None
+
+    def _fact_usages(self, where: str, parameters: tuple[Any, ...]) -> list[FactUsage]:
+        shown = (
+            "SELECT f.id, s.path, f.kind, COUNT(*) FROM facts f JOIN scopes s ON s.id=f.scope_id "
+            f"JOIN recalled r ON r.fact_id=f.id WHERE {where} GROUP BY f.id, s.path, f.kind"
+        )
+        tallied = (
+            f"SELECT {', '.join(f't.{name}' for name in Tally._fields)}, j.judged FROM tallies t "
+            "JOIN scopes j ON j.id=t.scope_id JOIN facts f ON f.id=t.fact_id JOIN scopes s ON s.id=f.scope_id "
+            f"WHERE {where}"
+        )
+        tallies = [(Tally._make(row[:-1]), row[-1]) for row in self._read(tallied, parameters)]
+        weights = usefulness.summed(tallies)
+        judged, used = Counter[str](), Counter[str]()
+        for tally, _ in tallies:
+            judged[tally.fact_id] += tally.judged
+            used[tally.fact_id] += tally.times_used
+        return [
+            FactUsage(id_, Scope(path), kind, count, judged[id_], used[id_], *weights.get(id_, (0.0, 0.0)))
+            for id_, path, kind, count in self._read(shown, parameters)
+        ]
+
+    def never_recalled(self, scope: Scope | None, limit: int, *, below: bool) -> list[str]:
+        where, parameters = _inside(scope, below=below)
+        query = (
+            f"SELECT f.id FROM facts f JOIN scopes s ON s.id=f.scope_id WHERE f.status IN {_LIVE} AND {where} "
+            "AND NOT EXISTS (SELECT 1 FROM recalled r WHERE r.fact_id=f.id) ORDER BY f.importance DESC, f.pk LIMIT ?"
+        )
+        return [row[0] for row in self._read(query, (*parameters, limit))]
+
+    def usage_since(self, scope: Scope | None, since: datetime, *, below: bool) -> list[UsageRow]:
+        where, parameters = _inside(scope, below=below)
+        query = (
+            "SELECT u.recall_id, s.path, u.at, u.response, u.verdicts FROM usage u JOIN scopes s ON s.id=u.scope_id "
+            f"WHERE u.at>=? AND {where} ORDER BY u.id"
+        )
+        names = ("recall_id", "path", "at", "response", "verdicts")
+        return [
+            _usage_row(dict(zip(names, row, strict=True))) for row in self._read(query, (epoch(since), *parameters))
+        ]
+
     def parked(self, limit: int = 100) -> list[Parked]:
         query = select(t.parked, t.scopes.c.path).join(t.scopes).order_by(t.parked.c.id.desc()).limit(limit)
         with self._reading() as connection:
@@ -581,6 +640,16 @@ class SqlLedger:
             if type(error).__module__.startswith(("sqlite3", "psycopg")) and type(error).__name__.endswith("Error"):
                 raise StoreUnavailable(_advice(self.url, error)) from error
             raise
+
+
+def _inside(scope: Scope | None, *, below: bool) -> tuple[str, tuple[Any, ...]]:
+    """The condition that scope `s` is `scope`, or with `below` any scope under it as well; None is everywhere."""
+    if scope is None:
+        return "1=1", ()
+    if not below:
+        return "s.path=?", (scope.path,)
+    # No LIKE: `_` and `%` may stand in a path.
+    return "(s.path=? OR SUBSTR(s.path,1,?)=?)", (scope.path, len(scope.path) + 1, f"{scope.path}/")
 
 
 def _marks(items: Sequence[object]) -> str:

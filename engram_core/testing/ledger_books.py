@@ -193,6 +193,44 @@ class BooksClauses(LedgerFixtures):
         assert tally[3:] == (24, 24, 24)
         assert tally.used == pytest.approx(sum(DECAY**n for n in range(24)))
 
+    def test_usage_is_reported_by_scope_kind_and_fact(self, ledger: Ledger) -> None:
+        parent, other = Scope("acme/support"), Scope("acme/support-desk")
+        one, two, three = samples.add(ledger, ALICE, ["one", "two", "three"], kind="task")
+        (four,) = samples.add(ledger, parent, ["four"], importance=0.9)
+        (five,) = samples.add(ledger, other, ["five"])
+        _, gone = samples.archived(samples.add(ledger, ALICE, ["gone"])[0])
+        ledger.commit(gone)
+        self._judge(ledger, one, two, four, used={one.id: 1.0}, unused=[four.id], unknown=[two.id])
+        self._judge(ledger, one, four, used={four.id: 0.5}, unused=[one.id], scope=parent)
+        stored = {(item.scope, item.kind): item.facts for item in ledger.stored_counts(parent, below=True)}
+        assert stored == {(ALICE, "task"): 3, (parent, "observation"): 1}
+        assert [tuple(item) for item in ledger.stored_counts(parent, below=False)] == [(parent, "observation", 1)]
+        assert sum(item.facts for item in ledger.stored_counts(None, below=True)) == 5
+        rows = {row.fact_id: row for row in ledger.fact_usages(parent, below=True)}
+        assert set(rows) == {one.id, two.id, four.id}
+        assert rows[one.id][1:6] == (ALICE, "task", 2, 2, 1)
+        assert rows[one.id][6:] == pytest.approx((2.0, 1.0))
+        assert rows[two.id][1:] == (ALICE, "task", 1, 0, 0, 0.0, 0.0)
+        assert rows[four.id][3:6] == (2, 2, 1)
+        assert rows[four.id][6:] == pytest.approx((2.0, 0.5))
+        assert {row.fact_id for row in ledger.fact_usages(ALICE, below=False)} == {one.id, two.id}
+        assert [ledger.fact_usage(id_) for id_ in (one.id, two.id)] == [rows[one.id], rows[two.id]]
+        assert ledger.fact_usage(three.id) is None is ledger.fact_usage(samples.new_id())
+        assert ledger.never_recalled(None, 10, below=True) == [three.id, five.id]
+        assert ledger.never_recalled(None, 1, below=True) == [three.id]
+        assert ledger.never_recalled(other, 10, below=False) == [five.id]
+
+    def test_verdicts_come_back_by_time_and_scope(self, ledger: Ledger) -> None:
+        for scope in (ALICE, Scope("acme/support"), Scope("acme/support-desk")):
+            for hour in range(2):
+                at = samples.START + timedelta(hours=hour)
+                verdicts = [{"id": "f", "verdict": "unknown"}]
+                ledger.record_usage(UsageRow(samples.new_id(), scope, at, f"{scope} {hour}", verdicts))
+        found = ledger.usage_since(Scope("acme/support"), samples.START + timedelta(hours=1), below=True)
+        assert [row.response for row in found] == [f"{ALICE} 1", "acme/support 1"]
+        assert len(ledger.usage_since(None, samples.START, below=True)) == 6
+        assert [row.scope for row in ledger.usage_since(ALICE, samples.START, below=False)] == [ALICE, ALICE]
+
     def _judge(
         self,
         ledger: Ledger,

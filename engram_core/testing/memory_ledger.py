@@ -23,6 +23,7 @@ from engram_core.ports import (
     Collection,
     ContextWrite,
     Decision,
+    FactUsage,
     Features,
     FreshVectors,
     Generation,
@@ -32,6 +33,7 @@ from engram_core.ports import (
     PolicyVersion,
     RecallRow,
     ScopeState,
+    StoredCount,
     Tail,
     Tally,
     UsageRow,
@@ -388,6 +390,44 @@ class MemoryLedger:
                 and self._state.scopes[self._state.facts[tally.fact_id].fact.scope] == scope_id
             )
 
+    def stored_counts(self, scope: Scope | None, *, below: bool) -> list[StoredCount]:
+        with self._lock:
+            counts = Counter((fact.scope, fact.kind) for fact in self._inside(scope, below=below))
+        return [StoredCount(*key, count) for key, count in counts.items()]
+
+    def fact_usages(self, scope: Scope | None, *, below: bool) -> list[FactUsage]:
+        with self._lock:
+            found = map(self._fact_usage, self._inside(scope, below=below))
+            return [usage for usage in found if usage.shown]
+
+    def fact_usage(self, fact_id: str) -> FactUsage | None:
+        with self._lock:
+            kept = self._state.facts.get(fact_id)
+            usage = self._fact_usage(kept.fact) if kept is not None else None
+            return usage if usage is not None and usage.shown else None
+
+    def _fact_usage(self, fact: Fact) -> FactUsage:
+        shown = sum(item["id"] == fact.id for row in self._recalls.values() for item in row.facts)
+        tallies = [(held[fact.id], self._judged[by]) for by, held in self._tallies.items() if fact.id in held]
+        weights = usefulness.summed(tallies).get(fact.id, (0.0, 0.0))
+        judged, used = (sum(getattr(tally, name) for tally, _ in tallies) for name in ("judged", "times_used"))
+        return FactUsage(fact.id, fact.scope, fact.kind, shown, judged, used, *weights)
+
+    def never_recalled(self, scope: Scope | None, limit: int, *, below: bool) -> list[str]:
+        with self._lock:
+            shown = {item["id"] for row in self._recalls.values() for item in row.facts}
+            idle = [fact for fact in self._inside(scope, below=below) if fact.id not in shown]
+            idle.sort(key=lambda fact: (-fact.importance, self._state.facts[fact.id].born))
+            return [fact.id for fact in idle[:limit]]
+
+    def usage_since(self, scope: Scope | None, since: datetime, *, below: bool) -> list[UsageRow]:
+        with self._lock:
+            return [row for row in self._usage if row.at >= since and _is_inside(row.scope, scope, below=below)]
+
+    def _inside(self, scope: Scope | None, *, below: bool) -> list[Fact]:
+        facts = (item.fact for item in self._state.facts.values())
+        return [fact for fact in facts if fact.is_recallable and _is_inside(fact.scope, scope, below=below)]
+
     def parked(self, limit: int = 100) -> list[Parked]:
         with self._lock:
             return list(reversed(self._state.parked))[:limit]
@@ -478,6 +518,10 @@ class MemoryLedger:
                 return False
             self._leases[name] = (holder, now + seconds)
             return True
+
+
+def _is_inside(one: Scope, scope: Scope | None, *, below: bool) -> bool:
+    return scope is None or one == scope or (below and scope.contains(one))
 
 
 def _plain(row: RecallRow) -> RecallRow:

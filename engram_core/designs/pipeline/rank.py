@@ -17,7 +17,7 @@ from engram_core.measure import dates, words
 
 K1 = 0.9
 B = 0.75
-GENERAL_SHARE = 0.25
+GENERAL_SHARE = 0.2
 """Part of `usefulness_weight` for use in answers to any question; the rest is for questions like the present one."""
 
 
