@@ -31,8 +31,8 @@ LONGEST_RESPONSE: Final = 50_000
 MOST_SENTENCES: Final = 16
 """Sentences of a response that are compared by meaning."""
 WEIGHTS: Final[Mapping[str, float]] = {
-    "base": -5.06,
-    "clause": 3.31,
+    "base": -5.07,
+    "clause": 3.35,
     "lead": 3.66,
     "topic": 2.03,
     "speaker": 2.48,
