@@ -9,7 +9,7 @@ scorer Engram started from. Sets of responses:
     hybrid       the same, but shown are the ten best of BM25 and vectors, fused by rank
     observations the same, with model-written statements as facts instead of turns
     paraphrase   a model-written statement as the answer, shown are turns; gold are the turns it rests on
-    long         three such statements as one answer
+    long         three, or nine, such statements as one answer
     nothing      refusals, echoes, thinking aloud, and answers to other questions: nothing may be credited
 
 `--fit` refits the weights, once with each conversation left out (the figures are then of conversations the weights have
@@ -251,12 +251,14 @@ def paraphrases(scope: Scope, conversation: Conversation, _: Conversation, sessi
                 f"What do you know about {statement['speaker']}?", scope.recall(statement["text"])[1]
             )
             scope.case(recall_id, "one", "paraphrase", statement["text"], set(turn_ids(statement["evidence"])))
-        for start in range(0, len(statements) - 2, 3):
-            three = statements[start : start + 3]
-            together = dict.fromkeys(id_ for statement in three for id_ in scope.recall(statement["text"], 5)[1])
-            recall_id = scope.show(f"What is new with {' and '.join(conversation.speakers)}?", sorted(together))
-            gold = set().union(*(set(turn_ids(statement["evidence"])) for statement in three))
-            scope.case(recall_id, "long", "long", " ".join(statement["text"] for statement in three), gold)
+        for size, k in ((3, 5), (9, 3)):
+            for start in range(0, len(statements) - size + 1, size):
+                some = statements[start : start + size]
+                together = dict.fromkeys(id_ for statement in some for id_ in scope.recall(statement["text"], k)[1])
+                recall_id = scope.show(f"What is new with {' and '.join(conversation.speakers)}?", sorted(together))
+                gold = set().union(*(turn_ids(statement["evidence"]) for statement in some))
+                answer = " ".join(statement["text"] for statement in some)
+                scope.case(recall_id, f"long, {size} sentences", "long", answer, gold)
 
 
 # --- figures ------------------------------------------------------------------------------------------------------

@@ -46,6 +46,8 @@ _LEAST_SPREAD: Final = 0.05
 """Added to the spread of the similarities, so that facts that are all alike do not differ by chance."""
 _QUESTION_DISCOUNT: Final = 0.2
 _LEAST_UNIT_WEIGHT: Final = 2.5
+_FULL_SENTENCE: Final = 2.0
+"""Weight of new words from which a sentence counts as much as the richest one."""
 _LEAST_CITED_OVERLAP: Final = 0.05
 _CLAIMED_WEIGHT: Final = 0.5
 _CITED_PROBABILITY: Final = 0.74
@@ -67,15 +69,16 @@ _TALK: Final = (
 )
 _HEDGE: Final = re.compile(
     r"\blet me (?:just )?(?:think|see|check|recall|remember|look)\b|"
-    r"(?:\bam|'m|\bare|'re|\bwas) not (?:\w+ )?(?:sure|certain|aware|told)\b|"
-    r"\b(?:unknown|unclear|uncertain|unsure)\b|\bno (?:clue|answer)\b|\bnot that i (?:know|recall|remember)\b|"
-    r"\b(?:hard|difficult|impossible) to (?:say|tell|know)\b|\bcan(?:'t|not| not) (?:really )?(?:say|tell|help)\b|"
+    r"\b(?:i|we)(?: am|'m| are|'re| was| were) not (?:\w+ )?(?:sure|certain|aware|told)\b|"
+    r"(?:\bis|'s|\bremains|\bam|'m) (?:\w+ )?(?:unknown|unclear|uncertain|unsure)\b|\bnot that i (?:know|recall)\b|"
+    r"(?:\bis|'s) (?:hard|difficult|impossible) to (?:say|tell|know)\b|\bno clue\b|"
+    r"\b(?:i|we) can(?:'t|not| not) (?:really )?(?:say|tell|help)\b|\b(?:have|has|gives?|provides?) no answer\b|"
     r"\bnothing (?:\w+ ){0,3}(?:about|on|mentions?|says?|" + _TALK + r")\b|"
-    r"\b" + _TALK + r" (?:\w+ ){0,2}?(?:\w+n't|not|no|nothing|never)\b|"
+    r"\b" + _TALK + r" (?:\w+ ){0,2}?(?:\w+n't|not|never) (?:\w+ )?(?:contain|say|said|state|tell|show|include|answer)|"
     r"\b(?:we|you|i) (?:\w+ )?(?:never|haven't|have not|didn't|did not) (?:\w+ )?"
     r"(?:talk(?:ed)?|spoken?|discuss(?:ed)?)\b|"
     r"\b(?:never|hasn't|has not|didn't|did not) (?:ever )?c[ao]me up\b|"
-    r"\bi wish i (?:knew|could)\b|\bget back to you\b|\b(?:have|need) to check\b|"
+    r"\bi wish i (?:knew|could)\b|\bget back to you\b|\bi(?:'d|'ll| would| will)? (?:have|need) to check\b|"
     r"\b(?:good|great|interesting|excellent) question\b|^\W*(?:can|could|would|will) you\b|\bwhat do you think\b"
 )
 """Says nothing, unless the sentence goes on with "but"."""
@@ -303,7 +306,7 @@ class _Table:
         is_new: Whether the question did not have it, shape (tokens,).
         share: Which facts have it, 0 to 1, shape (tokens, facts).
         clauses: For each distinct clause, the rows of its tokens; `sentences` likewise.
-        topic: How much of the question each fact covers, 0 to 1, shape (facts,).
+        topic: How much less of the question each fact covers than the best, -1 to 0, shape (facts,).
     """
 
     weight: Floats
@@ -324,14 +327,15 @@ class _Table:
     def lead(self) -> Floats:
         """What each fact has of a sentence's new words against the fact that has most, in its best sentence.
 
-        A sentence that says little counts less: by the root of its share of the most that any sentence says.
+        A sentence that says little counts less: by the root of its share of the most that any sentence says, or of
+        2.0 if that is less.
         """
         best = np.zeros(self.share.shape[1])
         news = [(self.weight[rows] * self.is_new[rows]) @ self.share[rows] for rows in self.sentences]
-        most = max((float(new.max()) for new in news), default=0.0)
+        most = min(_FULL_SENTENCE, max((float(new.max()) for new in news), default=0.0))
         for new in news:
             if top := float(new.max()):
-                np.maximum(best, new / top * math.sqrt(top / most), out=best)
+                np.maximum(best, new / top * math.sqrt(min(1.0, top / most)), out=best)
         return best
 
     def alone(self) -> Floats:
