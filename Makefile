@@ -28,6 +28,7 @@ format: $(READY)
 
 bench: $(READY) ## The benchmarks behind docs/benchmarks.md
 	$(BIN)/python -m benchmarks.evidence
+	$(BIN)/python -m benchmarks.attribution
 	$(BIN)/python -m benchmarks.recall_speed
 	$(BIN)/python -m benchmarks.ingest
 

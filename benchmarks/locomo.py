@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,13 +47,17 @@ def load(path: Path = DEFAULT) -> list[Conversation]:
     return [_conversation(item) for item in json.loads(path.read_text())]
 
 
+def turn_ids(evidence: Sequence[str]) -> tuple[str, ...]:
+    """The turn ids in evidence strings, some of which hold several, or leading zeros."""
+    return tuple(dict.fromkeys(f"D{int(a)}:{int(b)}" for a, b in _ID.findall(" ".join(evidence))))
+
+
 def _conversation(item: dict[str, Any]) -> Conversation:
     sessions = tuple(_session(item["id"], number, session) for number, session in enumerate(item["sessions"], 1))
     known = {message.id for session in sessions for message in session}
     questions = []
     for question in item["questions"]:
-        evidence = tuple(dict.fromkeys(f"D{int(a)}:{int(b)}" for a, b in _ID.findall(" ".join(question["evidence"]))))
-        evidence = tuple(turn for turn in evidence if turn in known)
+        evidence = tuple(turn for turn in turn_ids(question["evidence"]) if turn in known)
         answer = str(question.get("answer", ""))
         questions.append(Question(question["question"], answer, question["category"], evidence))
     return Conversation(item["id"], tuple(item["speakers"]), sessions, tuple(questions))

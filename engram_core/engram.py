@@ -474,18 +474,23 @@ class Memory:
             consolidating.apply(self.engram.context, planned, self.principal, at)
         return planned
 
-    def observe(self, recall_id: str, response: str | None, *, now: datetime | None = None) -> Usage:
+    def observe(
+        self, recall_id: str, response: str | None, *, judge: bool = False, now: datetime | None = None
+    ) -> Usage:
         """Tell what was answered after a recall; learn which of its facts appear in it.
 
         Args:
             recall_id: `Recall.id`.
             response: The answer; None if there was none or only part of one, which says nothing about any fact.
+            judge: Let the store's language model decide about the facts whose use is not plain from the words; its
+                decisions are the verdicts' term `judge`, 1 or 0. Waits for the model.
             now: The time of the call, for replays.
 
         Raises:
             RecallNotFound: No such recall in this scope.
+            InvalidInput: A response that is not text, or `judge` without a model.
         """
-        return observing.observe(self.engram.context, self.scope, recall_id, response, self._now(now))
+        return observing.observe(self.engram.context, self.scope, recall_id, response, self._now(now), judge=judge)
 
     def get(self, id: str) -> Fact:  # noqa: A002 - the public word
         """A fact by id, from this scope or, for the owner, one above it. Raises FactNotFound."""
@@ -727,9 +732,11 @@ class Memory:
         """`consolidate`, off the event loop."""
         return await off_loop(self.consolidate, dry_run=dry_run, now=now)
 
-    async def aobserve(self, recall_id: str, response: str | None, *, now: datetime | None = None) -> Usage:
+    async def aobserve(
+        self, recall_id: str, response: str | None, *, judge: bool = False, now: datetime | None = None
+    ) -> Usage:
         """`observe`, off the event loop."""
-        return await off_loop(self.observe, recall_id, response, now=now)
+        return await off_loop(self.observe, recall_id, response, judge=judge, now=now)
 
     async def aget(self, id: str) -> Fact:  # noqa: A002
         """`get`, off the event loop."""

@@ -48,7 +48,7 @@ class StoreEmbedder(Embedder, Protocol):
 
 
 class LanguageModel(Protocol):
-    """Completes a prompt. Used in the background only, never during a recall."""
+    """Completes a prompt. Used in the background, and by `observe(judge=True)`; never during a recall."""
 
     @property
     def name(self) -> str: ...
@@ -232,7 +232,7 @@ class ContextWrite:
 class Parked:
     """Work that failed and waits where `engram doctor` shows it. Nothing is dropped silently."""
 
-    kind: Literal["extraction", "embedding", "adapter"]
+    kind: Literal["extraction", "embedding", "adapter", "judgement"]
     scope: Scope
     at: datetime
     error: str

@@ -94,7 +94,7 @@ def weeks(rows: Sequence[UsageRow]) -> list[Week]:
     """Verdicts by week, oldest first, empty weeks included. A recall counts once, with its last known verdicts."""
     final: dict[str, tuple[datetime, dict[str, str]]] = {}
     for row in rows:
-        verdicts = final_verdicts([row])
+        verdicts = final_verdicts([row], originals=False)
         if row.recall_id not in final or any(verdict != "unknown" for verdict in verdicts.values()):
             final[row.recall_id] = (row.at, verdicts)
     counts: dict[datetime, Counter[str]] = {}
@@ -109,10 +109,15 @@ def weeks(rows: Sequence[UsageRow]) -> list[Week]:
     return found
 
 
-def final_verdicts(rows: Iterable[UsageRow]) -> dict[str, str]:
-    """The last verdict on each fact of one recall; "unknown" takes none back."""
+def final_verdicts(rows: Iterable[UsageRow], *, originals: bool = True) -> dict[str, str]:
+    """The last verdict on each fact of one recall; "unknown" takes none back.
+
+    Args:
+        rows: The verdicts on one recall, oldest first.
+        originals: Whether those on single originals of merged facts are told beside those on the merged facts.
+    """
     verdicts: dict[str, str] = {}
-    for verdict in (verdict for row in rows for verdict in row.verdicts):
+    for verdict in (verdict for row in rows for verdict in row.verdicts if originals or "of" not in verdict):
         if verdict["verdict"] != "unknown" or verdict["id"] not in verdicts:
             verdicts[verdict["id"]] = verdict["verdict"]
     return verdicts

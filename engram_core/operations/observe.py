@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_core.domain.errors import EmbeddingFailed, InvalidInput, RecallNotFound
+from engram_core.domain.errors import EmbedderMismatch, EmbeddingFailed, InvalidInput, RecallNotFound
 from engram_core.domain.recall import Usage
 from engram_core.domain.scope import Scope
-from engram_core.measure.attribution import Shown, Verdict, attribute
+from engram_core.measure.attribution import Shown, Verdict, attribute, sentences
+from engram_core.measure.columns import vectors
 from engram_core.measure.content import lexical_stems
 from engram_core.operations.context import Context
+from engram_core.operations.judge import judged
 from engram_core.ports import RecallRow, ScopeState, UsageRow
 
 MAX_RESPONSE_BYTES = 64 * 1024
 
 
-def observe(context: Context, scope: Scope, recall_id: str, response: str | None, now: datetime) -> Usage:
+def observe(
+    context: Context, scope: Scope, recall_id: str, response: str | None, now: datetime, *, judge: bool = False
+) -> Usage:
     """Record which facts of a recall appear in a response; see `Memory.observe`."""
+    if judge and context.model is None:
+        raise InvalidInput("observe(judge=True) needs a language model; open the store with Engram.open(model=...).")
     if response is not None and not isinstance(response, str):
         raise InvalidInput(f"observe() takes the response's text or None, not {type(response).__name__}.")
     row = context.ledger.recall(recall_id)
     if row is None or row.scope != scope:
         raise RecallNotFound(f"No recall {recall_id!r} was made in scope {scope}.")
-    verdicts = _verdicts(context, row, response)
+    verdicts = _verdicts(context, row, response, now if judge else None)
     kept = (response or "").encode("utf-8", "replace")[:MAX_RESPONSE_BYTES].decode("utf-8", "ignore")
     question = _question(context, row) if any(verdict["verdict"] != "unknown" for verdict in verdicts) else None
     context.ledger.record_usage(UsageRow(recall_id, scope, now, kept, verdicts, question))
@@ -43,18 +49,37 @@ def _question(context: Context, row: RecallRow) -> NDArray[np.float16] | None:
     return vector
 
 
-def _verdicts(context: Context, row: RecallRow, response: str | None) -> list[dict[str, Any]]:
+def _verdicts(
+    context: Context, row: RecallRow, response: str | None, judge_at: datetime | None
+) -> list[dict[str, Any]]:
     ids = [fact["id"] for fact in row.facts]
     if response is None or not response.strip():
         # No answer, or none that anybody saw to the end: that says nothing about any fact.
         return [{"id": id_, "verdict": "unknown", "terms": {}} for id_ in ids]
-    rendered = rendered_texts(context, row)
-    shown = [Shown(fact.id, rendered.get(fact.id, fact.display), fact.said_at) for fact in context.ledger.facts(ids)]
+    # Of a merged fact the originals that were rendered are judged, each for itself: they are what later recalls rank.
+    members = {fact["id"]: list(fact.get("members", ())) for fact in row.facts}
+    rendered = [id_ for fact in row.facts for id_ in members[fact["id"]] or [fact["id"]]]
+    shown = [
+        Shown(fact.id, fact.display, fact.said_at, speaker=fact.speaker) for fact in context.ledger.facts(rendered)
+    ]
     states = context.ledger.scopes([row.scope])
-    facts = states[0].recallable if states else len(shown)
-    frequencies = _frequencies(context, states, [response, *(item.text for item in shown)])
-    judged = {verdict.fact_id: verdict for verdict in attribute(response, row.query, shown, facts, frequencies)}
-    return [_verdict(id_, judged.get(id_)) for id_ in ids]
+    scope_size = states[0].recallable if states else len(shown)
+    counts = frequencies(context, states, [response, row.query, *(item.text for item in shown)])
+    similarity = _similarity(context, row.query, response, rendered)
+    verdicts = attribute(response, row.query, shown, scope_size, counts, similarity)
+    if judge_at is not None:
+        verdicts = judged(context, row, response, shown, verdicts, judge_at)
+    by_fact = {verdict.fact_id: verdict for verdict in verdicts}
+    return [told for id_ in ids for told in _told(id_, members[id_], by_fact)]
+
+
+def _told(fact_id: str, members: Sequence[str], by_fact: Mapping[str, Verdict]) -> Iterator[dict[str, Any]]:
+    """A fact's verdict; a merged fact's is that of its best rendered original, and theirs follow, marked `of` it."""
+    found = [by_fact[id_] for id_ in members or [fact_id] if id_ in by_fact]
+    best = max(found, key=lambda verdict: (verdict.weight, verdict.used, verdict.probability), default=None)
+    yield _verdict(fact_id, best)
+    for id_ in members:
+        yield _verdict(id_, by_fact.get(id_)) | {"of": fact_id}
 
 
 def rendered_texts(context: Context, row: RecallRow) -> dict[str, str]:
@@ -64,7 +89,21 @@ def rendered_texts(context: Context, row: RecallRow) -> dict[str, str]:
     return {id_: "\n".join(facts[member].display for member in ids if member in facts) for id_, ids in members.items()}
 
 
-def _frequencies(context: Context, states: Sequence[ScopeState], texts: Sequence[str]) -> dict[str, int]:
+def _similarity(context: Context, question: str, response: str, ids: Sequence[str]) -> dict[str, float]:
+    """Cosine of each embedded fact and the response's nearest sentence; empty if there are no vectors to compare."""
+    asked = [f"{question} {sentence}" for sentence in sentences(response)]
+    rows = [row for row in context.ledger.indexed(ids) if row.content is not None]
+    if not asked or not rows:
+        return {}
+    try:
+        said = context.embedder.embed(asked)
+    except (EmbeddingFailed, EmbedderMismatch):
+        return {}
+    known = vectors([row.content for row in rows], said.shape[1])
+    return dict(zip((row.id for row in rows), (known @ said.T).max(axis=1).tolist(), strict=True))
+
+
+def frequencies(context: Context, states: Sequence[ScopeState], texts: Sequence[str]) -> dict[str, int]:
     """In how many facts of the scope each content token occurs, as the ledger counts stems."""
     stems = lexical_stems(texts)
     known: dict[str, tuple[int, int]] = {}
@@ -83,12 +122,13 @@ def _verdict(fact_id: str, judged: Verdict | None) -> dict[str, Any]:
 def usage_of(recall_id: str, verdicts: Any) -> Usage:
     """Verdict rows as a Usage."""
     by: dict[str, list[str]] = {"used": [], "unused": [], "unknown": []}
-    for verdict in verdicts:
+    told = [verdict for verdict in verdicts if "of" not in verdict]
+    for verdict in told:
         by[verdict["verdict"]].append(verdict["id"])
     return Usage(
         recall_id=recall_id,
         used=tuple(by["used"]),
         unused=tuple(by["unused"]),
         unknown=tuple(by["unknown"]),
-        terms={verdict["id"]: verdict["terms"] for verdict in verdicts},
+        terms={verdict["id"]: verdict["terms"] for verdict in told},
     )
