@@ -101,6 +101,18 @@ class _Server:
         recall = self.engram.memory(scope).recall(query, k=k, max_tokens=100_000)
         return {"facts": answers(recall), "degraded": recall.degraded}
 
+    def open_plain(self, url: str, **options: Any) -> bool:
+        """Open with the default embedder."""
+        from engram_core import Engram
+
+        self.engram = Engram.open(url, index="exact", **options)
+        return True
+
+    def sleep(self, now: str) -> dict[str, int]:
+        from datetime import datetime
+
+        return dict(self.engram.sleep(now=datetime.fromisoformat(now)).totals)
+
     def texts(self, scope: str = SCOPE) -> list[str]:
         return [fact.text for fact in self.engram.memory(scope).list(limit=10_000)]
 

@@ -39,7 +39,7 @@ class Schedule:
         self._job = job
         self._scheduler: Any = BackgroundScheduler(daemon=True)
         self._entry: Any = self._scheduler.add_job(
-            self._run, trigger, coalesce=True, max_instances=1, misfire_grace_time=MISFIRE_S
+            self.run, trigger, coalesce=True, max_instances=1, misfire_grace_time=MISFIRE_S
         )
         self._scheduler.start()
 
@@ -53,7 +53,8 @@ class Schedule:
         if self._scheduler.running:
             self._scheduler.shutdown(wait=True)
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Call it now, in this thread; what it raises is logged."""
         try:
             self._job()
         except Exception:

@@ -27,7 +27,7 @@ from engram_core.operations.commit import Plan, features_again
 from engram_core.operations.context import Context
 from engram_core.ports import Night
 
-LEASE_S: Final = 10.0
+LEASE_S: Final = 5.0
 """A night renews its claim on a scope at least this often while it writes; a killed one is waited for as long."""
 BRIEF_TOKENS: Final = 1_000
 MAX_NIGHTS: Final = 1_000

@@ -21,6 +21,8 @@ from engram_core import Engram
 from engram_core.testing.fakes import WordHashEmbedder
 
 SCOPE = "acme/support/alice"
+CAP = 90
+"""Facts that a night leaves in a scope."""
 THINGS = "red green blue cat dog house lisbon train coffee rain tea music book garden winter phone".split()
 
 
@@ -57,18 +59,23 @@ def write(url: str, notes: str, seed: int, exact_limit: int) -> None:
 
 
 def nights(url: str, notes: str, seed: int, exact_limit: int) -> None:
-    """Add facts about a few matters and consolidate them, for ever; note what was acknowledged."""
+    """Add facts about a few matters, consolidate them and forget down to a cap, for ever; note what was acknowledged."""
     chance = random.Random(seed)
     file = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     engram = Engram.open(url, embedder=WordHashEmbedder(), exact_limit=exact_limit)
     memory = engram.memory(SCOPE)
+    if memory.policy.max_facts != CAP:
+        memory.set_policy(max_facts=CAP, auto_forget=True, protect_days=0.0)
     os.write(file, (json.dumps(["opened", "", ""]) + "\n").encode())
     for number in range(10**9):
         matters = [" ".join(f"{thing}{number}m{m}" for thing in chance.sample(THINGS, 6)) for m in range(4)]
         texts = [f"{matter} s{seed}n{number}p{part}" for matter in matters for part in range(chance.choice((5, 7, 9)))]
         for fact in memory.add(texts, session=f"session {seed} {number}").facts:
             os.write(file, (json.dumps(["added", fact.id, fact.text]) + "\n").encode())
-        memory.consolidate()
+        if number % 3:
+            memory.consolidate()
+        else:
+            engram.sleep()
         merged = [fact for fact in memory.list(limit=10_000) if fact.is_consolidated]
         if merged and chance.random() < 0.3:
             memory.restore(chance.choice(merged[0].consolidated_from))
