@@ -135,6 +135,7 @@ class ScopeState:
         recallable: Facts with status live or pending.
         body_words, context_words: Total stems over recallable facts.
         speakers: Recallable facts per speaker.
+        held: Originals that recallable merged facts stand for; ranking reads them in those facts' place.
     """
 
     id: int
@@ -145,6 +146,12 @@ class ScopeState:
     body_words: int
     context_words: int
     speakers: Mapping[str, int]
+    held: int = 0
+
+    @property
+    def rows(self) -> int:
+        """About how many facts a scan of the whole scope reads."""
+        return self.recallable + self.held
 
 
 @dataclass(frozen=True, slots=True)

@@ -582,8 +582,8 @@ def _without_password(url: str) -> str:
 
 
 def _scope_state(row: Any) -> ScopeState:
-    id_, path, seq, live, recallable, body_words, context_words, speakers = row
-    return ScopeState(id_, Scope(path), seq, live, recallable, body_words, context_words, json.loads(speakers))
+    id_, path, seq, live, recallable, body_words, context_words, speakers, held = row
+    return ScopeState(id_, Scope(path), seq, live, recallable, body_words, context_words, json.loads(speakers), held)
 
 
 def _decisions() -> Any:

@@ -55,6 +55,7 @@ scopes = Table(
     Column("body_words", BigInteger, nullable=False, default=0),
     Column("context_words", BigInteger, nullable=False, default=0),
     Column("speakers", Text, nullable=False, default="{}"),
+    Column("held", Integer, nullable=False, server_default="0"),
 )
 
 episodes = Table(

@@ -102,6 +102,7 @@ class MemoryLedger:
             body_words=sum(len(item.features.body_stems) for item in kept),
             context_words=sum(len(item.features.context_stems) for item in kept),
             speakers=Counter(item.fact.speaker for item in kept if item.fact.speaker),
+            held=sum(len(item.fact.consolidated_from) for item in kept if item.fact.form == "merged"),
         )
 
     def _of(self, scope: Scope) -> list[_Kept]:
