@@ -169,6 +169,7 @@ class ScopeState:
         body_words, context_words: Total stems over recallable facts.
         speakers: Recallable facts per speaker.
         judged: Recalls of this scope that had a verdict, and corrections of them: the clock of its tallies.
+        held: Originals that recallable merged facts stand for; ranking reads them in those facts' place.
     """
 
     id: int
@@ -180,6 +181,12 @@ class ScopeState:
     context_words: int
     speakers: Mapping[str, int]
     judged: int = 0
+    held: int = 0
+
+    @property
+    def rows(self) -> int:
+        """About how many facts a scan of the whole scope reads."""
+        return self.recallable + self.held
 
 
 @dataclass(frozen=True, slots=True)

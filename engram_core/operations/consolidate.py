@@ -32,7 +32,7 @@ NEIGHBOURS: Final = 32
 """Facts looked up around each new one."""
 WHOLE_FROM: Final = 0.25
 """Share of a scope that may be new before the scope is read whole instead."""
-DUPLICATE: Final = 0.9
+DUPLICATE: Final = 0.87
 """Nominal similarity from which two facts may be duplicates; `sameness.contradiction` has the last word."""
 _PAGE: Final = 5_000
 _ATTEMPTS: Final = 8
@@ -41,9 +41,9 @@ _LIVE: Final = Status.LIVE.value
 Progress = Callable[[int, int], None]
 
 MEASURED_LOSS: Final[Mapping[str, str]] = {
-    "merge": "Evidence recall at 400 tokens changed by -0.1 points on turns and on extracted facts.",
-    "summarize": "A summary of half the length cost 13 points of evidence recall at 400 tokens.",
-    "prune": "Pruning duplicates cost 0.3 points of answer words at 800 tokens.",
+    "merge": "Merging changed evidence recall at 400 tokens by 0.0 points.",
+    "summarize": "Summaries of half the length cost up to 34 points of evidence recall at 400 tokens where they stand.",
+    "prune": "Pruning duplicates cost 0.5 points of answer words at 400 tokens.",
 }
 """What each strategy costs on labelled conversations (docs/benchmarks.md); a night says so before it starts."""
 
@@ -65,6 +65,11 @@ class Cluster:
     tokens_after: int
     refusal: Reason | None = None
 
+    @property
+    def fact_ids(self) -> tuple[str, ...]:
+        """The facts that would be archived."""
+        return self.change.fact_ids if isinstance(self.change, Consolidate) else self.change.twin_ids
+
 
 @dataclass(frozen=True, slots=True)
 class Consolidation:
@@ -75,7 +80,8 @@ class Consolidation:
         strategy: `merge`, `summarize` or `prune`.
         looked_at: Facts that were new since the last night, or all.
         cosine: Raw similarity asked for.
-        cost: What the strategy costs, as measured.
+        mark: What the plan depended on besides the facts; remembered with `seq` once it is carried out.
+        again: Sequence number after which the next night has to look again, because facts were too young; or None.
     """
 
     scope: Scope
@@ -85,6 +91,7 @@ class Consolidation:
     cosine: float = 0.0
     clusters: tuple[Cluster, ...] = ()
     mark: str = ""
+    again: int | None = None
 
     @property
     def due(self) -> tuple[Cluster, ...]:
@@ -161,7 +168,8 @@ def plan(
     pool = _pool(context, state, 0 if anew else _seen(context, state.id, mark))
     planner = _Planner(context, scope, now, policy, least)
     found = tuple(planner.clusters(pool))
-    return Consolidation(scope, state.seq, policy.compression_strategy, len(pool.fresh), least, found, mark)
+    again = _again(pool, found)
+    return Consolidation(scope, state.seq, policy.compression_strategy, len(pool.fresh), least, found, mark, again)
 
 
 def apply(
@@ -192,7 +200,7 @@ def apply(
         if progress is not None:
             progress(number, len(planned.due))
     if planned.mark:
-        _remember(context, planned.scope, planned.mark, hand.seen)
+        _remember(context, planned.scope, planned.mark, min(hand.seen, planned.again or hand.seen))
     return Consolidated(tuple(hand.made), hand.archived, hand.refused, hand.moved)
 
 
@@ -243,6 +251,7 @@ class _Row(NamedTuple):
     """What clustering needs of a fact."""
 
     id: str
+    seq: int
     group: tuple[object, ...]
     length: int
     is_merged: bool
@@ -255,7 +264,7 @@ def _row(row: Indexed) -> _Row | None:
     if row.status != _LIVE or row.content is None or row.context is None:
         return None
     group = (row.speaker, row.trust, row.valid_from, row.valid_until)
-    return _Row(row.id, group, row.body_length, row.members != "[]", row.content, row.context)
+    return _Row(row.id, row.seq, group, row.body_length, row.members != "[]", row.content, row.context)
 
 
 def _changed(context: Context, scope_id: int, after: int) -> Iterator[_Row]:
@@ -286,6 +295,14 @@ def _pool(context: Context, state: ScopeState, after: int) -> _Pool:
         found = map(_row, context.finder.rows(state, sorted(near)))
         rows |= {row.id: row for row in found if row is not None}
     return _Pool(fresh, sorted(rows.values(), key=lambda row: row.id))
+
+
+def _again(pool: _Pool, found: Sequence[Cluster]) -> int | None:
+    """The number before the first fact that was only too young today."""
+    young = {
+        id_ for cluster in found if cluster.refusal and cluster.refusal.rule == "protected" for id_ in cluster.fact_ids
+    }
+    return min((row.seq - 1 for row in pool.rows if row.id in young), default=None)
 
 
 def _near(context: Context, state: ScopeState, row: _Row) -> list[Hit]:
@@ -455,12 +472,11 @@ def _ids(facts: Sequence[Fact]) -> tuple[str, ...]:
 
 def _told(cluster: Cluster) -> dict[str, Any]:
     change = cluster.change
-    is_new = isinstance(change, Consolidate)
     return {
-        "fact_ids": list(change.fact_ids if isinstance(change, Consolidate) else change.twin_ids),
+        "fact_ids": list(cluster.fact_ids),
         "into": change.into if isinstance(change, Consolidate) else change.fact_id,
         "form": change.form if isinstance(change, Consolidate) else "duplicate",
-        "text": change.text if is_new and isinstance(change, Consolidate) else None,
+        "text": change.text if isinstance(change, Consolidate) else None,
         "rule": change.reason.rule,
         "line": change.reason.line,
         "vectors_saved": cluster.vectors_saved,

@@ -70,7 +70,7 @@ _INDEXED = (
 )
 _INDEXED_LIGHT = _INDEXED.replace("content, context", "NULL, context").replace("body_stems, context_stems", "'', ''")
 _LIVE = "('live', 'pending')"
-_SCOPES = "SELECT id, path, seq, live, recallable, body_words, context_words, speakers, judged FROM scopes"
+_SCOPES = "SELECT id, path, seq, live, recallable, body_words, context_words, speakers, judged, held FROM scopes"
 _TALLY = ", ".join(Tally._fields)
 _STANDING = (
     "SELECT id, kind, importance, trust, CASE WHEN pinned THEN 1 ELSE 0 END, created_at, said_at, restored_at, "
@@ -754,8 +754,9 @@ def _without_password(url: str) -> str:
 
 
 def _scope_state(row: Any) -> ScopeState:
-    id_, path, seq, live, recallable, body_words, context_words, speakers, judged = row
-    return ScopeState(id_, Scope(path), seq, live, recallable, body_words, context_words, json.loads(speakers), judged)
+    id_, path, seq, live, recallable, body_words, context_words, speakers, judged, held = row
+    who = json.loads(speakers)
+    return ScopeState(id_, Scope(path), seq, live, recallable, body_words, context_words, who, judged, held)
 
 
 def _policy_version(row: Any) -> PolicyVersion:

@@ -52,7 +52,8 @@ class Projector:
         place: A directory, or a Chroma server's address.
         fingerprint: The embedder's, noted with each generation.
         dimension: Of the vectors; asked when the first collection is made.
-        exact_limit: Live facts above which a scope gets a collection; it goes again below half of it.
+        exact_limit: Live facts, and originals they stand for, above which a scope gets a collection; it goes again
+            below half of it.
     """
 
     def __init__(
@@ -261,14 +262,16 @@ class Projector:
             raise
 
     def _has_work(self) -> bool:
-        return any(state.live > self._exact_limit for state in self._ledger.scopes())
+        return any(state.live + state.held > self._exact_limit for state in self._ledger.scopes())
 
     def _lagging(self) -> list[ScopeState]:
         """Scopes whose collection is missing or behind."""
         late = []
         for state in self._ledger.scopes():
             collection = self._collections.get(state.id)
-            is_late = state.live > self._exact_limit if collection is None else collection.watermark < state.seq
+            is_late = (
+                state.live + state.held > self._exact_limit if collection is None else collection.watermark < state.seq
+            )
             if is_late:
                 late.append(state)
         return late
@@ -444,7 +447,7 @@ class Projector:
 
     def _shed(self) -> None:
         """Drop the collections of scopes that shrank to less than half the limit."""
-        live = {state.id: state.live for state in self._ledger.scopes()}
+        live = {state.id: state.live + state.held for state in self._ledger.scopes()}
         for scope_id, collection in list(self._collections.items()):
             if self._exact_limit and live.get(scope_id, 0) < self._exact_limit / 2 and self._index is not None:
                 self._collections.pop(scope_id)
@@ -468,7 +471,7 @@ class Projector:
         index = self._client(building)
         collections: dict[int, Collection] = {}
         try:
-            states = [state for state in self._ledger.scopes() if state.live > self._exact_limit]
+            states = [state for state in self._ledger.scopes() if state.live + state.held > self._exact_limit]
             total, done = sum(state.live for state in states), 0
             for state in states:
                 collection = Collection(new_id, state.id, _name(building, state.id), 0, dirty=True)

@@ -56,6 +56,7 @@ scopes = Table(
     Column("context_words", BigInteger, nullable=False, default=0),
     Column("speakers", Text, nullable=False, default="{}"),
     Column("judged", BigInteger, nullable=False, server_default="0"),
+    Column("held", Integer, nullable=False, server_default="0"),
 )
 
 episodes = Table(

@@ -85,7 +85,7 @@ class Snapshots:
     Args:
         ledger: Where the rows are.
         dimension: Of the store's vectors, asked at the first use.
-        limit: Recallable facts above which a scope is not held.
+        limit: Facts to rank above which a scope is not held.
         max_bytes: Memory for all snapshots together; the one in use always stays.
     """
 
@@ -100,7 +100,7 @@ class Snapshots:
 
     def get(self, state: ScopeState) -> ScopeSnapshot | None:
         """The scope's snapshot at `state.seq` or later; None when it holds more than `limit` facts."""
-        if state.recallable > self._limit:
+        if state.rows > self._limit:
             with self._lock:
                 self._held.pop(state.id, None)
             return None

@@ -58,6 +58,7 @@ _MOVE_SCOPE = (
         recallable=t.scopes.c.recallable + bindparam("more_recallable"),
         body_words=t.scopes.c.body_words + bindparam("more_body_words"),
         context_words=t.scopes.c.context_words + bindparam("more_context_words"),
+        held=t.scopes.c.held + bindparam("more_held"),
         speakers=bindparam("new_speakers"),
     )
 )
@@ -70,6 +71,8 @@ _STORED = select(
     t.facts.c.speaker,
     t.facts.c.body_stems,
     t.facts.c.context_stems,
+    t.facts.c.form,
+    t.facts.c.consolidated_from,
 ).where(t.facts.c.id.in_(bindparam("wanted", expanding=True)))
 
 _REPLACE = (
@@ -116,6 +119,7 @@ class _Change:
     recallable: int = 0
     body_words: int = 0
     context_words: int = 0
+    held: int = 0
     speakers: Counter[str] = field(default_factory=Counter)
     body_df: Counter[str] = field(default_factory=Counter)
     context_df: Counter[str] = field(default_factory=Counter)
@@ -129,6 +133,8 @@ class _Change:
             return
         body, context = unspaced(row["body_stems"]), unspaced(row["context_stems"])
         self.recallable += sign
+        if row["form"] == "merged":
+            self.held += sign * len(json.loads(row["consolidated_from"]))
         self.body_words += sign * len(body)
         self.context_words += sign * len(context)
         if row["speaker"]:
@@ -279,6 +285,7 @@ def _apply_change(connection: Connection, change: _Change, seq: int) -> None:
             "more_recallable": change.recallable,
             "more_body_words": change.body_words,
             "more_context_words": change.context_words,
+            "more_held": change.held,
             "new_speakers": dumps({name: count for name, count in speakers.items() if count > 0}),
         },
     )

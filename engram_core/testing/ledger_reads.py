@@ -197,6 +197,7 @@ class ReadClauses(LedgerFixtures):
         assert rows[summary.id].members == rows[first.id].members == "[]"
         assert rows[first.id].into == merged.id
         assert rows[second.id].into is None
+        assert (samples.state(ledger, ALICE).held, samples.state(ledger, ALICE).rows) == (2, 5)
         changes = {row.id: row for row in samples.outbox(ledger, rows[first.id].scope_id)}
         assert changes[merged.id].members == rows[merged.id].members
         assert [said.form for said in ledger.facts([first.id, merged.id, summary.id])] == [

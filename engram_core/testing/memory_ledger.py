@@ -117,6 +117,7 @@ class MemoryLedger:
             context_words=sum(len(item.features.context_stems) for item in kept),
             speakers=Counter(item.fact.speaker for item in kept if item.fact.speaker),
             judged=self._judged[scope],
+            held=sum(len(item.fact.consolidated_from) for item in kept if item.fact.form == "merged"),
         )
 
     def _of(self, scope: Scope) -> list[_Kept]:

@@ -313,7 +313,7 @@ def test_young_facts_are_protected_from_losing_words_only(store: Engram) -> None
     plan = memory.consolidate(now=NOW)
     assert [cluster.refusal.rule for cluster in plan.clusters if cluster.refusal] == ["protected"]
     assert len(memory.list()) == 2
-    later = consolidate.plan(store.context, memory.scope, NOW + timedelta(days=8), anew=True)
+    later = consolidate.plan(store.context, memory.scope, NOW + timedelta(days=8))
     assert later.vectors_saved == 1
 
 

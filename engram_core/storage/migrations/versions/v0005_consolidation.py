@@ -16,7 +16,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Two columns of facts, and the index that finds a scope's weightiest facts without reading it whole."""
+    """Columns of facts and scopes, and the index that finds a scope's weightiest facts without reading it whole."""
+    op.add_column("scopes", sa.Column("held", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("facts", sa.Column("form", sa.String(length=12), nullable=False, server_default="statement"))
     op.add_column("facts", sa.Column("consolidated_into", sa.String(length=36), nullable=True))
     op.create_index(
@@ -29,3 +30,4 @@ def downgrade() -> None:
     op.drop_index("ix_facts_scope_id_importance", table_name="facts")
     op.drop_column("facts", "consolidated_into")
     op.drop_column("facts", "form")
+    op.drop_column("scopes", "held")
