@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from engram_core.domain.recall import AddResult, Dropped, Outcome, Query, Recall, Scored, ScoredFact, Usage
     from engram_core.domain.scope import Scope
     from engram_core.engram import Engram, Memory
+    from engram_core.measure.citations import CITE_INSTRUCTION, strip_citations
     from engram_core.operations.explain import FactExplanation, RecallExplanation
     from engram_core.ports import Decision, Embedder, LanguageModel, TokenCounter
     from engram_core.turns import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, Turn, Turns
@@ -60,6 +61,7 @@ _HOMES = {
     "domain.recall": ("AddResult", "Dropped", "Outcome", "Query", "Recall", "Scored", "ScoredFact", "Usage"),
     "domain.scope": ("Scope",),
     "engram": ("Engram", "Memory"),
+    "measure.citations": ("CITE_INSTRUCTION", "strip_citations"),
     "operations.explain": ("FactExplanation", "RecallExplanation"),
     "ports": ("Decision", "Embedder", "LanguageModel", "TokenCounter"),
     "turns": ("DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Turn", "Turns"),
@@ -67,15 +69,15 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Add", "AddResult", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Candidates", "Change",
-    "ChangeRefused", "DEFAULT_K", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "Draft", "Dropped",
-    "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact",
+    "Add", "AddResult", "Archive", "Ask", "Binding", "BindingSource", "Bound", "CITE_INSTRUCTION", "Candidates",
+    "Change", "ChangeRefused", "DEFAULT_K", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "Draft",
+    "Dropped", "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact",
     "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy", "InvalidScope",
     "LanguageModel", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "Origin",
     "Outcome", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Restore",
     "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot", "Statistics", "Status",
     "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage", "View", "bind",
-    "default_engram",
+    "default_engram", "strip_citations",
 ]  # fmt: skip
 
 

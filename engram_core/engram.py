@@ -304,6 +304,7 @@ class Memory:
         min_score: float | None = None,
         kinds: Iterable[str] = (),
         session: str | None = None,
+        cite: bool = False,
         now: datetime | None = None,
     ) -> Recall:
         """Find what is worth knowing for a question, and render it as a context for a prompt.
@@ -315,13 +316,15 @@ class Memory:
             min_score: Leave out facts that score less.
             kinds: Only facts of these kinds.
             session: Recorded with the recall.
+            cite: Put a marker (`[m1]`, `[m2]`, …) before each line and ask the model to cite what it uses. `observe`
+                reads the markers back from the answer, and `Usage.text` is the answer without them.
             now: The time of the call, for replays.
 
         Raises:
             InvalidInput: A blank query or a number out of range.
             StoreUnavailable: The ledger cannot be read.
         """
-        asked = recalling.Asked(query, k, max_tokens, min_score, frozenset(kinds), session)
+        asked = recalling.Asked(query, k, max_tokens, min_score, frozenset(kinds), session, cite)
         return recalling.recall(self.engram.context, self.scope, self.principal, asked, self._now(now))
 
     def observe(self, recall_id: str, response: str | None, *, now: datetime | None = None) -> Usage:
@@ -517,11 +520,20 @@ class Memory:
         min_score: float | None = None,
         kinds: Iterable[str] = (),
         session: str | None = None,
+        cite: bool = False,
         now: datetime | None = None,
     ) -> Recall:
         """`recall`, off the event loop."""
         return await off_loop(
-            self.recall, query, k=k, max_tokens=max_tokens, min_score=min_score, kinds=kinds, session=session, now=now
+            self.recall,
+            query,
+            k=k,
+            max_tokens=max_tokens,
+            min_score=min_score,
+            kinds=kinds,
+            session=session,
+            cite=cite,
+            now=now,
         )
 
     async def aobserve(self, recall_id: str, response: str | None, *, now: datetime | None = None) -> Usage:

@@ -43,8 +43,8 @@ from llama_index.core.workflow import StopEvent
 from llama_index_instrumentation import get_dispatcher
 from pydantic import PrivateAttr
 
-from engram_core import Engram, Scope, Turn, Turns
-from engram_llamaindex.convert import RECALL_ID
+from engram_core import Engram, Scope, Turn, Turns, strip_citations
+from engram_llamaindex.convert import RECALL_ID, strip_message
 from engram_llamaindex.verdicts import VERDICTS, Asker
 
 logger = logging.getLogger("engram")
@@ -80,6 +80,8 @@ class _Flow:
     is_stream_over: bool = False
     is_exited: bool = False
     is_partial: bool = False
+    is_citing: bool = False
+    """The model was asked for citations; they are taken out of what the user gets."""
 
 
 class Recorder:
@@ -138,6 +140,17 @@ class Recorder:
         if asker is not None and self._wants(asker):
             with self._lock:
                 self._turns.saw(span_id, recall_id)
+            if asker.is_citing:
+                self.citing(span_id, asker)
+
+    @_logged
+    def citing(self, span_id: str | None, asker: Asker) -> None:
+        """The model was asked for citations inside a span."""
+        if self._wants(asker):
+            with self._lock:
+                flow = self._flow(span_id)
+                if flow is not None:
+                    flow.is_citing = True
 
     def said(self, span_id: str | None, text: str | None) -> None:
         """A model answered inside a span; the last text counts if the turn's result has none."""
@@ -175,6 +188,8 @@ class Recorder:
                 return
             flow = self._flows[span_id]
             flow.text = _text_of(result) or flow.text
+            if flow.is_citing:
+                _strip(result)
             flow.is_exited = True
             if isinstance(result, StreamingAgentChatResponse):
                 flow.is_streamed = True
@@ -486,6 +501,16 @@ def _filter(source: Engram | Scope | None) -> Callable[[Asker], bool]:
     if isinstance(source, Scope):
         return lambda asker: source.contains(asker.binding.scope_for(asker.context))
     return lambda asker: asker.binding.engram is source
+
+
+def _strip(result: Any) -> None:
+    """Take the citations out of an answer that is complete. Streams are the user's; nothing here reads them."""
+    if isinstance(result, StopEvent):
+        result = getattr(result, "result", None)
+    if isinstance(result, Response | AgentChatResponse) and result.response:
+        result.response = strip_citations(result.response)
+    elif isinstance(result, AgentOutput):
+        strip_message(result.response)
 
 
 def _recall_ids(result: Any) -> list[str]:

@@ -15,7 +15,7 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_serialize
 from llama_index.core.llms.llm import LLM
 from llama_index.core.memory import BaseMemory
 
-from engram_core import DEFAULT_K, Binding, Engram, InvalidInput, Message, Recall, Scope, bind
+from engram_core import DEFAULT_K, Binding, Engram, InvalidInput, Message, Recall, Scope, bind, strip_citations
 from engram_llamaindex.context import HANDLES, url_of
 from engram_llamaindex.conversation import Conversation, Question, agent_run
 from engram_llamaindex.convert import (
@@ -23,11 +23,13 @@ from engram_llamaindex.convert import (
     assistant_said,
     last_question,
     question_of,
+    strip_message,
     text_of,
     turns_of,
     user_said,
     with_text_first,
 )
+from engram_llamaindex.verdicts import VERDICTS
 
 logger = logging.getLogger("engram")
 
@@ -70,6 +72,8 @@ class EngramMemory(BaseMemory):
         token_limit: Tokens of text `get` returns at most, counting the recall and what the engine says it adds itself.
             The oldest turns are left out as a whole; the newest turn is always returned. `get_all` returns everything.
             Default: no limit.
+        cite: Ask the model to cite the facts it uses by markers, which makes the verdicts exact. They are not kept in
+            the history or remembered; whether the answer you get has them depends on the engine (docs/llamaindex.md).
         insert: `system` puts the recall in a system message before the history; `user` puts it into the user message
             that asked, for models that accept one system message only.
         principal: Who acts, such as `agent:helpdesk`. Default: the store's owner.
@@ -89,6 +93,7 @@ class EngramMemory(BaseMemory):
     k: int = Field(default=DEFAULT_K, ge=1, le=300)
     max_tokens: int | None = Field(default=None, ge=1)
     token_limit: int | None = Field(default=None, ge=1)
+    cite: bool = False
     insert: Literal["system", "user"] = "system"
     principal: str | None = None
     fail_open: bool = True
@@ -108,6 +113,7 @@ class EngramMemory(BaseMemory):
         k: int = DEFAULT_K,
         max_tokens: int | None = None,
         token_limit: int | None = None,
+        cite: bool = False,
         insert: Literal["system", "user"] = "system",
         principal: str | None = None,
         fail_open: bool = True,
@@ -130,6 +136,7 @@ class EngramMemory(BaseMemory):
             "k": k,
             "max_tokens": max_tokens,
             "token_limit": token_limit,
+            "cite": cite,
             "insert": insert,
             "principal": principal,
             "fail_open": fail_open,
@@ -137,7 +144,14 @@ class EngramMemory(BaseMemory):
         }
         super().__init__(**fields)
         self._binding = bind(
-            path, engram=engram, url=url, principal=principal, k=k, max_tokens=max_tokens, fail_open=fail_open
+            path,
+            engram=engram,
+            url=url,
+            principal=principal,
+            k=k,
+            max_tokens=max_tokens,
+            cite=cite,
+            fail_open=fail_open,
         )
 
     @classmethod
@@ -225,6 +239,8 @@ class EngramMemory(BaseMemory):
     # --- bookkeeping: in the caller's context, so that a task keeps its own question ----------------------------------
 
     def _ask(self, text: str | None) -> tuple[Question | None, list[Question]]:
+        if self.cite:
+            VERDICTS.citing(self._binding)
         with self._lock:
             return self._conversation.read((text or "").strip(), last_question(self.history))
 
@@ -232,8 +248,11 @@ class EngramMemory(BaseMemory):
         work = _Work()
         with self._lock:
             for message in messages:
-                self.history.append(_copy(message))
                 self._note(message, work)
+                if self.cite and message.role == MessageRole.ASSISTANT:
+                    # In place: engines and agents that return this very message then return it without markers.
+                    strip_message(message)
+                self.history.append(_copy(message))
         return work
 
     def _replace(self, messages: Sequence[ChatMessage]) -> _Work:
@@ -255,7 +274,7 @@ class EngramMemory(BaseMemory):
             answered = self._conversation.answer()
             if answered is not None:
                 work.answered.append((answered, answer))
-            work.to_add.append(assistant_said(answer))
+            work.to_add.append(assistant_said(strip_citations(answer) if self.cite else answer))
 
     # --- memory: anywhere ------------------------------------------------------------------------------------------
 

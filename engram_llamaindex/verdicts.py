@@ -20,10 +20,11 @@ MAX_OPEN: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who made a recall: the binding, and the context its scope was resolved with."""
+    """Who made a recall: the binding, the context its scope was resolved with, and whether it asked for citations."""
 
     binding: Binding
     context: Any
+    is_citing: bool = False
 
     def observe(self, recall_id: str, response: str | None) -> None:
         """Hand a response to the memory that was asked."""
@@ -35,6 +36,10 @@ class Watcher(Protocol):
 
     def saw(self, span_id: str | None, recall_id: str) -> None:
         """A recall was made inside a span."""
+        ...
+
+    def citing(self, span_id: str | None, asker: Asker) -> None:
+        """Somebody who settles his recalls himself asked for citations inside a span."""
         ...
 
 
@@ -65,11 +70,17 @@ class Verdicts:
             watchers = self._watchers
             if not watchers:
                 return
-            self._askers[recall.id] = Asker(binding, context)
+            is_citing = any(scored.marker for scored in recall.facts)
+            self._askers[recall.id] = Asker(binding, context, is_citing)
             while len(self._askers) > self._max_open:
                 self._askers.popitem(last=False)
         for watcher in watchers:
             watcher.saw(active_span_id.get(), recall.id)
+
+    def citing(self, binding: Binding) -> None:
+        """Note that the answer of the active span will cite what `binding` recalled."""
+        for watcher in self._watchers:
+            watcher.citing(active_span_id.get(), Asker(binding, None, is_citing=True))
 
     def asker(self, recall_id: str) -> Asker | None:
         """Who made a recall; None if it is settled or unknown here."""

@@ -125,6 +125,9 @@ def recall(
     min_score: Annotated[float | None, typer.Option("--min-score", help="Leave out facts that score less.")] = None,
     kinds: Annotated[list[str] | None, typer.Option("--kind", help="Only this kind; may be repeated.")] = None,
     session: Annotated[str | None, typer.Option("--session", help="Recorded with the recall.")] = None,
+    cite: Annotated[
+        bool, typer.Option("--cite", help="Put markers before the lines and ask the model to cite them.")
+    ] = False,
     explain_: Annotated[bool, typer.Option("--explain", help="Also what was dropped, and by which rule.")] = False,
     context: Annotated[
         bool, typer.Option("--context", help="Print the context for a prompt and nothing else.")
@@ -137,7 +140,7 @@ def recall(
     question = _stdin("the query") if query == ["-"] else " ".join(query)
     with _memory(place, scope) as memory:
         found = memory.recall(
-            question, k=k, max_tokens=max_tokens, min_score=min_score, kinds=kinds or (), session=session
+            question, k=k, max_tokens=max_tokens, min_score=min_score, kinds=kinds or (), session=session, cite=cite
         )
     view = views.recalled(scope, found, with_dropped=explain_)
     if context:

@@ -76,6 +76,7 @@ def _scored(rank: int, item: ScoredFact) -> View:
         "terms": dict(item.terms),
         "text": item.text,
         "tokens": item.tokens,
+        "marker": item.marker,
         "scope": fact.scope.path,
         "kind": fact.kind,
         "said_at": fact.said_at.isoformat(),

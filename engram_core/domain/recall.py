@@ -44,13 +44,19 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class ScoredFact:
-    """A recalled fact: `score` is the sum of `terms`; `text` is the line as rendered into the context."""
+    """A recalled fact: `score` is the sum of `terms`; `text` is the line as rendered into the context.
+
+    Attributes:
+        marker: What the answer cites it by, such as `m1`, which stands in front of `text` as `[m1]`; None unless the
+            recall was made with `cite=True`.
+    """
 
     fact: Fact
     score: float
     terms: dict[str, float]
     text: str
     tokens: int
+    marker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +132,15 @@ class AddResult:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Which facts of a recall appear in the response: ids in rank order, and each one's attribution terms."""
+    """Which facts of a recall appear in the response: ids in rank order, and each one's attribution terms.
+
+    Attributes:
+        text: The response; without citation markers if the recall was made with `cite=True`. Empty if there was none.
+    """
 
     recall_id: str
     used: tuple[str, ...]
     unused: tuple[str, ...]
     unknown: tuple[str, ...]
     terms: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    text: str = ""

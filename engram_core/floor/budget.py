@@ -13,6 +13,7 @@ from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.floor.fence import close_fence, defused, open_fence
+from engram_core.measure import citations
 from engram_core.measure.dates import RELATIVE_TIME
 
 Count = Callable[[str], int]
@@ -28,11 +29,12 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A shown fact: its place in the ranking, its rendered line and that line's tokens."""
+    """A shown fact: its place in the ranking, its rendered line, that line's tokens, and its marker if it has one."""
 
     place: int
     text: str
     tokens: int
+    marker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Limits:
         kinds: Only these kinds; empty for all.
         query: A fact that says just this is dropped: the question is no answer to itself.
         is_dated: Show every fact's day; otherwise only where the words need it ("yesterday").
+        is_cited: Put a marker before every line and ask the model to cite them.
     """
 
     k: int
@@ -66,6 +69,7 @@ class Limits:
     kinds: frozenset[str] = frozenset()
     is_dated: bool = True
     query: str = ""
+    is_cited: bool = False
 
 
 def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker: str, count: Count) -> Packed:
@@ -97,7 +101,9 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         if reason is not None:
             dropped.append((place, reason))
             continue
-        tokens = count(text) + 1
+        name = citations.marker(len(lines) + 1) if limits.is_cited else None
+        shown = text if name is None else citations.marked(citations.unforged(text), name)
+        tokens = count(shown) + 1
         day = item.fact.said_at.date()
         is_new_day = day not in days and _needs_day(item.fact, limits)
         needed = tokens + (count(_heading(day, days)) + 1 if is_new_day else 0)
@@ -108,7 +114,7 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         if is_new_day:
             days.add(day)
         seen[text] = place
-        lines.append(Line(place, text, tokens))
+        lines.append(Line(place, shown, tokens, name))
     return _trimmed(lines, dropped, ranked, limits, marker, count)
 
 
@@ -187,4 +193,5 @@ def _render(lines: Sequence[Line], ranked: Sequence[Ranked], marker: str, limits
                 body.append(_heading(day, shown[-1:]))
                 shown.append(day)
             body.append(line.text)
-    return "\n".join([open_fence(marker), *body, close_fence(marker)])
+    asked = [citations.CITE_INSTRUCTION] if limits.is_cited else []
+    return "\n".join([open_fence(marker), *asked, *body, close_fence(marker)])

@@ -18,7 +18,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_core.measure import content, words
+from engram_core.measure import citations, content, words
 
 Band = Literal["cited", "strict", "balanced", "claimed", "none"]
 DocumentFrequency = Callable[[str], int] | Mapping[str, int]
@@ -49,7 +49,6 @@ _REFUSAL: Final = re.compile(
 )
 _SENTENCE_END: Final = re.compile(r"[.!?]+(?=\s|$|[\"')\]])|[\n;]+")
 _CLAUSE_END: Final = re.compile(r",(?!\d)|:(?!\d)|\)|\]| and | - ", re.IGNORECASE)
-_MARKERS: Final = re.compile(r"\[\s*(m\d{1,4}(?:\s*,\s*m\d{1,4}){0,50})\s*\]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +74,7 @@ class Verdict:
     Attributes:
         band: `strict` for counters, ranking and eviction; `balanced` for display ("probably used"); `cited` if the
             response names the fact's marker and overlaps with it; `claimed` if it names the marker without overlap.
+            Both are exact: the model itself said so.
         s_whole: Score of the whole response, 0 to 1.
         s_clause: Score of the best clause, 0 to 1.
         probability: Of use, 0 to 1: a prior measured on LoCoMo, to be re-fitted per deployment.
@@ -88,8 +88,8 @@ class Verdict:
 
     @property
     def used(self) -> bool:
-        """Whether to report the fact as used: bands cited, strict and balanced."""
-        return self.band in ("cited", "strict", "balanced")
+        """Whether to report the fact as used: every band but none."""
+        return self.band != "none"
 
     @property
     def weight(self) -> float:
@@ -243,6 +243,7 @@ def _units(response: str) -> tuple[frozenset[str], list[frozenset[str]]]:
 
 
 def _markers(response: str) -> tuple[frozenset[str], str]:
-    """The citation markers in a response, lower-case, and the response without them."""
-    cited = frozenset(marker.strip().lower() for group in _MARKERS.findall(response) for marker in group.split(","))
-    return cited, _MARKERS.sub(" ", response)
+    """The markers that a response cites, those of refusing sentences left out, and the response without any."""
+    sentences = _SENTENCE_END.split(citations.before_stops(response))
+    claims = "\n".join(sentence for sentence in sentences if not is_refusal(sentence))
+    return citations.cited(claims), citations.spaced(response)

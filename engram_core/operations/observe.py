@@ -10,6 +10,7 @@ from engram_core.domain.errors import InvalidInput, RecallNotFound
 from engram_core.domain.recall import Usage
 from engram_core.domain.scope import Scope
 from engram_core.measure.attribution import Shown, Verdict, attribute
+from engram_core.measure.citations import strip_citations
 from engram_core.measure.content import lexical_stems
 from engram_core.operations.context import Context
 from engram_core.ports import RecallRow, ScopeState, UsageRow
@@ -27,7 +28,8 @@ def observe(context: Context, scope: Scope, recall_id: str, response: str | None
     verdicts = _verdicts(context, row, response)
     kept = (response or "").encode("utf-8", "replace")[:MAX_RESPONSE_BYTES].decode("utf-8", "ignore")
     context.ledger.record_usage(UsageRow(recall_id, scope, now, kept, verdicts))
-    return usage_of(recall_id, verdicts)
+    is_cited = any("marker" in fact for fact in row.facts)
+    return usage_of(recall_id, verdicts, strip_citations(response or "") if is_cited else response or "")
 
 
 def _verdicts(context: Context, row: RecallRow, response: str | None) -> list[dict[str, Any]]:
@@ -35,7 +37,8 @@ def _verdicts(context: Context, row: RecallRow, response: str | None) -> list[di
     if response is None or not response.strip():
         # No answer, or none that anybody saw to the end: that says nothing about any fact.
         return [{"id": id_, "verdict": "unknown", "terms": {}} for id_ in ids]
-    shown = [Shown(fact.id, fact.display, fact.said_at) for fact in context.ledger.facts(ids)]
+    markers = {fact["id"]: fact.get("marker") for fact in row.facts}
+    shown = [Shown(fact.id, fact.display, fact.said_at, markers[fact.id]) for fact in context.ledger.facts(ids)]
     states = context.ledger.scopes([row.scope])
     facts = states[0].recallable if states else len(shown)
     frequencies = _frequencies(context, states, [response, *(item.text for item in shown)])
@@ -59,8 +62,8 @@ def _verdict(fact_id: str, judged: Verdict | None) -> dict[str, Any]:
     return {"id": fact_id, "verdict": verdict, "band": judged.band, "terms": judged.terms}
 
 
-def usage_of(recall_id: str, verdicts: Any) -> Usage:
-    """Verdict rows as a Usage."""
+def usage_of(recall_id: str, verdicts: Any, text: str = "") -> Usage:
+    """Verdict rows as a Usage; `text` is what the user may see of the response."""
     by: dict[str, list[str]] = {"used": [], "unused": [], "unknown": []}
     for verdict in verdicts:
         by[verdict["verdict"]].append(verdict["id"])
@@ -70,4 +73,5 @@ def usage_of(recall_id: str, verdicts: Any) -> Usage:
         unused=tuple(by["unused"]),
         unknown=tuple(by["unknown"]),
         terms={verdict["id"]: verdict["terms"] for verdict in verdicts},
+        text=text,
     )

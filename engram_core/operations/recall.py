@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from engram_core.domain.errors import InvalidInput
 from engram_core.domain.fact import Fact
@@ -15,6 +16,7 @@ from engram_core.domain.recall import Dropped, Query, Recall, Scored, ScoredFact
 from engram_core.domain.scope import Scope
 from engram_core.floor import access, budget
 from engram_core.measure import dates
+from engram_core.measure.citations import strip_citations
 from engram_core.operations.add import view_of
 from engram_core.operations.context import Context
 from engram_core.ports import RecallRow
@@ -41,6 +43,7 @@ class Asked:
     min_score: float | None
     kinds: frozenset[str]
     session: str | None
+    is_cited: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
@@ -114,7 +117,8 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
 def _injected(result: Recall) -> list[str]:
     """What a prompt now holds: the lines, and their days in the ways an answer may spell them."""
     days = {item.fact.said_at.date() for item in result.facts}
-    return [*(item.text for item in result.facts), *(f"{day.day} {day:%b %B %Y}" for day in sorted(days))]
+    lines = [strip_citations(item.text) if item.marker else item.text for item in result.facts]
+    return [*lines, *(f"{day.day} {day:%b %B %Y}" for day in sorted(days))]
 
 
 def _chosen(
@@ -129,7 +133,9 @@ def _chosen(
     """Read the best candidates' facts and pack them; read on only while there is room for more."""
     is_about_time = dates.asks_when(asked.text) or bool(dates.named_dates(asked.text))
     budgeted = asked.max_tokens or policy.token_budget
-    limits = budget.Limits(asked.k, budgeted, asked.min_score, now, asked.kinds, is_about_time, asked.text)
+    limits = budget.Limits(
+        asked.k, budgeted, asked.min_score, now, asked.kinds, is_about_time, asked.text, asked.is_cited
+    )
     marker = f"{context.rng.randrange(10**_MARKER_DIGITS):0{_MARKER_DIGITS}d}"
     reach = asked.k + _READ_FIRST
     while True:
@@ -182,7 +188,7 @@ def _refusal(fact: Fact | None, readable: frozenset[Scope]) -> Reason | None:
 
 
 def _shown(item: Scored, ranked: budget.Ranked, line: budget.Line) -> ScoredFact:
-    return ScoredFact(ranked.fact, item.score, dict(item.terms), line.text, line.tokens)
+    return ScoredFact(ranked.fact, item.score, dict(item.terms), line.text, line.tokens, line.marker)
 
 
 def _dropped(item: Scored, ranked: budget.Ranked, reason: Reason) -> Dropped:
@@ -204,10 +210,7 @@ def _record(
             token_counter=result.token_counter,
             degraded=result.degraded,
             policy_version=policy_version,
-            facts=[
-                {"id": item.fact.id, "version": item.fact.version, "score": item.score, "terms": item.terms}
-                for item in result.facts
-            ],
+            facts=[_recorded(item) for item in result.facts],
             dropped=[
                 {
                     "id": item.fact_id,
@@ -221,3 +224,8 @@ def _record(
             stages=result.stages,
         )
     )
+
+
+def _recorded(item: ScoredFact) -> dict[str, Any]:
+    fact = {"id": item.fact.id, "version": item.fact.version, "score": item.score, "terms": item.terms}
+    return fact if item.marker is None else {**fact, "marker": item.marker}
