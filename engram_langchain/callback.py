@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -12,8 +13,19 @@ from langchain_core.documents import Document
 from langchain_core.outputs import LLMResult
 
 from engram_core import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, BindingSource, Engram, PrincipalSource, Turn, Turns, bind
-from engram_langchain.convert import final_text, recalls_in_documents, recalls_in_state, recalls_in_tool_output
-from engram_langchain.verdicts import VERDICTS
+from engram_langchain.convert import (
+    final_text,
+    recalls_in_documents,
+    recalls_in_inputs,
+    recalls_in_state,
+    recalls_in_tool_output,
+)
+from engram_langchain.verdicts import VERDICTS, Seen
+
+if TYPE_CHECKING:
+    from engram_langchain.feedback import EngramFeedback
+
+logger = logging.getLogger("engram")
 
 
 class EngramCallbackHandler(BaseCallbackHandler):
@@ -32,6 +44,7 @@ class EngramCallbackHandler(BaseCallbackHandler):
         principal: Who observes, to go with `scope`.
         max_open: Turns in flight at most; the oldest is observed as unknown beyond that. Default 1000.
         timeout_s: Seconds after which a turn counts as abandoned. Default 900.
+        feedback: Tells LangSmith about each turn that ends; default nobody.
     """
 
     def __init__(
@@ -43,11 +56,14 @@ class EngramCallbackHandler(BaseCallbackHandler):
         principal: PrincipalSource = None,
         max_open: int = DEFAULT_MAX_OPEN,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        feedback: EngramFeedback | None = None,
     ) -> None:
         self._binding = None if scope is None else bind(scope, engram=engram, url=url, principal=principal)
         self._turns = Turns(max_open=max_open, timeout_s=timeout_s, on_evict=self._evicted)
         self._lock = threading.Lock()
         self._speaking: set[Hashable] = set()
+        self._feedback = feedback
+        self._seen: dict[str, Seen] = {}
 
     @property
     def open_turns(self) -> int:
@@ -62,8 +78,9 @@ class EngramCallbackHandler(BaseCallbackHandler):
     # --- runs begin ---
 
     def on_chain_start(self, serialized: Any, inputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """A chain or graph node began."""
+        """A chain or graph node began; a classic memory has recalled for it already."""
         self._turns.start(run_id, kwargs.get("parent_run_id"))
+        self._saw(run_id, recalls_in_inputs(inputs))
 
     def on_tool_start(self, serialized: Any, input_str: str, *, run_id: UUID, **kwargs: Any) -> None:
         """A tool began."""
@@ -140,7 +157,23 @@ class EngramCallbackHandler(BaseCallbackHandler):
     def _saw(self, run_id: UUID, recall_ids: Sequence[str]) -> None:
         made_here = VERDICTS.made_by(run_id)
         for recall_id in (*recall_ids, *([made_here] if made_here else [])):
-            self._turns.saw(run_id, recall_id)
+            if self._turns.saw(run_id, recall_id) and self._feedback is not None:
+                self._note(recall_id)
+
+    def _note(self, recall_id: str) -> None:
+        """Keep what the feedback needs: once a recall is judged, nobody knows any more who made it."""
+        asked = VERDICTS.asked(recall_id)
+        binding = asked.binding if asked is not None else self._binding
+        if binding is None or recall_id in self._seen:
+            return
+        try:
+            memory = binding.memory(asked.context if asked is not None else None)
+        except Exception:
+            # The user's own scope callable; its verdict is not judged either, which is logged where that happens.
+            logger.debug("engram: no feedback on recall %s", recall_id, exc_info=True)
+            return
+        with self._lock:
+            self._seen[recall_id] = Seen(recall_id, memory, asked.place if asked is not None else None)
 
     def _ended(self, run_id: UUID, outputs: Any) -> None:
         turn = self._turns.finish(run_id)
@@ -173,3 +206,7 @@ class EngramCallbackHandler(BaseCallbackHandler):
     def _close(self, turn: Turn, text: str | None) -> None:
         for recall_id in turn.recall_ids:
             VERDICTS.settle(recall_id, text, binding=self._binding)
+        if self._feedback is not None:
+            with self._lock:
+                seen = [self._seen.pop(recall_id) for recall_id in turn.recall_ids if recall_id in self._seen]
+            self._feedback.turn_ended(cast("UUID", turn.root), seen)

@@ -123,6 +123,11 @@ def recalls_in_state(outputs: object) -> list[str]:
     return _ids(recall_id for ids in noted.values() for recall_id in ids) if isinstance(noted, Mapping) else []
 
 
+def recalls_in_inputs(inputs: object) -> list[str]:
+    """Ids of the recalls that a classic memory loaded into a chain's inputs."""
+    return _ids(getattr(value, "recall_id", None) for value in inputs.values()) if isinstance(inputs, Mapping) else []
+
+
 def _ids(found: Iterable[object]) -> list[str]:
     return list(dict.fromkeys(item for item in found if isinstance(item, str) and item))
 

@@ -159,12 +159,12 @@ class EngramMemory(BaseMemory):
     def load_memory_variables(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Recall for the chain's input, as `{memory_key: context}`."""
         recall = self._binding.recall(self._asked(inputs), context=inputs, session=self._session(inputs))
-        return self._loaded(recall)
+        return self._loaded(recall, inputs)
 
     async def aload_memory_variables(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """`load_memory_variables`, off the event loop."""
         recall = await self._binding.arecall(self._asked(inputs), context=inputs, session=self._session(inputs))
-        return self._loaded(recall)
+        return self._loaded(recall, inputs)
 
     def save_context(self, inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
         """Observe what the answer used of the recall in `inputs`, and remember both messages.
@@ -239,7 +239,10 @@ class EngramMemory(BaseMemory):
                 self._histories.popitem(last=False)
             return history
 
-    def _loaded(self, recall: Recall | None) -> dict[str, Any]:
+    def _loaded(self, recall: Recall | None, inputs: dict[str, Any]) -> dict[str, Any]:
+        if recall is not None:
+            # A callback handler may see the chain fail; then nobody saves, and it settles the recall.
+            VERDICTS.opened(recall.id, self._binding, context=inputs)
         return {self.memory_key: (_Messages if self.return_messages else _Text).of(recall)}
 
     def _session(self, inputs: Mapping[str, Any]) -> str | None:
