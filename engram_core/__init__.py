@@ -37,7 +37,15 @@ if TYPE_CHECKING:
     from engram_core.measure.citations import CITE_INSTRUCTION, strip_citations
     from engram_core.operations.explain import FactExplanation, RecallExplanation
     from engram_core.ports import Decision, Embedder, LanguageModel, TokenCounter
-    from engram_core.turns import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, Turn, Turns
+    from engram_core.turns import (
+        DEFAULT_MAX_OPEN,
+        DEFAULT_TIMEOUT_S,
+        Alarm,
+        NamedTurns,
+        Turn,
+        Turns,
+        turn_name,
+    )
 
 __version__ = "0.1.0"
 
@@ -64,20 +72,22 @@ _HOMES = {
     "measure.citations": ("CITE_INSTRUCTION", "strip_citations"),
     "operations.explain": ("FactExplanation", "RecallExplanation"),
     "ports": ("Decision", "Embedder", "LanguageModel", "TokenCounter"),
-    "turns": ("DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Turn", "Turns"),
+    "turns": (
+        "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Alarm", "NamedTurns", "Turn", "Turns", "turn_name",
+    ),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Add", "AddResult", "Archive", "Ask", "Binding", "BindingSource", "Bound", "CITE_INSTRUCTION", "Candidates",
-    "Change", "ChangeRefused", "DEFAULT_K", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "Draft",
-    "Dropped", "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact",
-    "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy", "InvalidScope",
-    "LanguageModel", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "Origin",
-    "Outcome", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Restore",
-    "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot", "Statistics", "Status",
-    "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage", "View", "bind",
-    "default_engram", "strip_citations",
+    "Add", "AddResult", "Alarm", "Archive", "Ask", "Binding", "BindingSource", "Bound", "CITE_INSTRUCTION",
+    "Candidates", "Change", "ChangeRefused", "DEFAULT_K", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision",
+    "Design", "Draft", "Dropped", "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError",
+    "Episode", "Fact", "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput",
+    "InvalidPolicy", "InvalidScope", "LanguageModel", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message",
+    "MissingExtra", "ModelFailed", "NamedTurns", "Origin", "Outcome", "PrincipalSource", "Query", "Reason", "Recall",
+    "RecallExplanation", "RecallNotFound", "Restore", "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored",
+    "ScoredFact", "Slot", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede",
+    "TokenCounter", "Turn", "Turns", "Usage", "View", "bind", "default_engram", "strip_citations", "turn_name",
 ]  # fmt: skip
 
 

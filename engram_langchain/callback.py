@@ -5,14 +5,24 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.outputs import LLMResult
 
-from engram_core import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, BindingSource, Engram, PrincipalSource, Turn, Turns, bind
+from engram_core import (
+    DEFAULT_MAX_OPEN,
+    DEFAULT_TIMEOUT_S,
+    BindingSource,
+    Engram,
+    PrincipalSource,
+    Turn,
+    Turns,
+    bind,
+    turn_name,
+)
 from engram_langchain.convert import (
     final_text,
     recalls_in_documents,
@@ -20,12 +30,14 @@ from engram_langchain.convert import (
     recalls_in_state,
     recalls_in_tool_output,
 )
-from engram_langchain.verdicts import VERDICTS, Seen
+from engram_langchain.verdicts import NAMED, VERDICTS, Seen
 
 if TYPE_CHECKING:
     from engram_langchain.feedback import EngramFeedback
 
 logger = logging.getLogger("engram")
+
+_MAX_SEEN: Final = 4096
 
 
 class EngramCallbackHandler(BaseCallbackHandler):
@@ -36,6 +48,11 @@ class EngramCallbackHandler(BaseCallbackHandler):
     abandoned streams, evicted turns, a retriever on its own and runs without a model are observed as unknown. A turn
     that stops at an interrupt is unknown until the resumed run has an answer. One handler serves any number of
     concurrent runs, sync and async.
+
+    A retriever and a model that are called separately are one turn if both calls name it:
+    `config={"callbacks": [handler], "metadata": {"engram_turn": turn_id}}`. What was recalled then waits for the first
+    answer under that name, also across handlers; if none comes within 900 seconds it is unknown. Make the name
+    unique per turn.
 
     Args:
         scope: Only needed for recalls made by another process; those made here know their own scope and store.
@@ -67,11 +84,11 @@ class EngramCallbackHandler(BaseCallbackHandler):
 
     @property
     def open_turns(self) -> int:
-        """Turns in flight."""
+        """Turns in flight, without named turns that wait for their answer."""
         return len(self._turns)
 
     def close(self) -> None:
-        """Observe every turn in flight as unknown, e.g. at shutdown."""
+        """Observe every turn in flight as unknown, e.g. at shutdown; named turns go on waiting."""
         for turn in self._turns.drain():
             self._evicted(turn)
 
@@ -79,24 +96,24 @@ class EngramCallbackHandler(BaseCallbackHandler):
 
     def on_chain_start(self, serialized: Any, inputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """A chain or graph node began; a classic memory has recalled for it already."""
-        self._turns.start(run_id, kwargs.get("parent_run_id"))
+        self._started(run_id, kwargs)
         self._saw(run_id, recalls_in_inputs(inputs))
 
     def on_tool_start(self, serialized: Any, input_str: str, *, run_id: UUID, **kwargs: Any) -> None:
         """A tool began."""
-        self._turns.start(run_id, kwargs.get("parent_run_id"))
+        self._started(run_id, kwargs)
 
     def on_retriever_start(self, serialized: Any, query: str, *, run_id: UUID, **kwargs: Any) -> None:
         """A retriever began."""
-        self._turns.start(run_id, kwargs.get("parent_run_id"))
+        self._started(run_id, kwargs)
 
     def on_chat_model_start(self, serialized: Any, messages: list[Any], *, run_id: UUID, **kwargs: Any) -> None:
         """A chat model began."""
-        self._model_started(run_id, kwargs.get("parent_run_id"))
+        self._model_started(run_id, kwargs)
 
     def on_llm_start(self, serialized: Any, prompts: list[str], *, run_id: UUID, **kwargs: Any) -> None:
         """A completion model began."""
-        self._model_started(run_id, kwargs.get("parent_run_id"))
+        self._model_started(run_id, kwargs)
 
     # --- runs end ---
 
@@ -145,8 +162,13 @@ class EngramCallbackHandler(BaseCallbackHandler):
 
     # --- turns ---
 
-    def _model_started(self, run_id: UUID, parent_run_id: UUID | None) -> None:
-        self._turns.start(run_id, parent_run_id)
+    def _started(self, run_id: UUID, kwargs: dict[str, Any]) -> None:
+        turn = self._turns.start(run_id, kwargs.get("parent_run_id"))
+        if turn.root == run_id:
+            turn.name = turn_name(kwargs.get("metadata"))
+
+    def _model_started(self, run_id: UUID, kwargs: dict[str, Any]) -> None:
+        self._started(run_id, kwargs)
         with self._lock:
             self._speaking.add(run_id)
 
@@ -173,6 +195,8 @@ class EngramCallbackHandler(BaseCallbackHandler):
             logger.debug("engram: no feedback on recall %s", recall_id, exc_info=True)
             return
         with self._lock:
+            while len(self._seen) >= _MAX_SEEN:  # a named turn may be answered through another handler
+                self._seen.pop(next(iter(self._seen)))
             self._seen[recall_id] = Seen(recall_id, memory, asked.place if asked is not None else None)
 
     def _ended(self, run_id: UUID, outputs: Any) -> None:
@@ -193,6 +217,7 @@ class EngramCallbackHandler(BaseCallbackHandler):
             self._evicted(finished)
 
     def _evicted(self, turn: Turn) -> None:
+        turn.is_partial = True
         self._release(turn)
         self._close(turn, None)
 
@@ -204,9 +229,16 @@ class EngramCallbackHandler(BaseCallbackHandler):
             return bool(speaking)
 
     def _close(self, turn: Turn, text: str | None) -> None:
-        for recall_id in turn.recall_ids:
+        recall_ids = turn.recall_ids
+        if turn.name is not None:
+            recall_ids = list(dict.fromkeys([*NAMED.take(turn.name), *recall_ids]))
+        if turn.name is not None and text is None:
+            NAMED.wait(turn.name, recall_ids)
+            if not (turn.texts or turn.is_partial):
+                return  # no model has spoken yet: this is not the answer's run
+        for recall_id in recall_ids:
             VERDICTS.settle(recall_id, text, binding=self._binding)
         if self._feedback is not None:
             with self._lock:
-                seen = [self._seen.pop(recall_id) for recall_id in turn.recall_ids if recall_id in self._seen]
+                seen = [self._seen.pop(recall_id) for recall_id in recall_ids if recall_id in self._seen]
             self._feedback.turn_ended(cast("UUID", turn.root), seen)

@@ -141,14 +141,23 @@ class EngramMiddleware(AgentMiddleware[EngramState, Any, Any]):
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
-        """Show the recalled context to the model."""
-        return handler(self._shown(request))
+        """Show the recalled context to the model. If the model fails nothing else of this class runs."""
+        try:
+            return handler(self._shown(request))
+        except BaseException:
+            self._give_up(request)
+            raise
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """`wrap_model_call`, off the event loop."""
-        return await handler(await asyncio.to_thread(self._shown, request))
+        try:
+            return await handler(await asyncio.to_thread(self._shown, request))
+        except BaseException:
+            # Not awaited: a cancelled task must not wait again. The store's own lock is short.
+            self._give_up(request)
+            raise
 
     def after_agent(self, state: EngramState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Observe what the final answer used, and remember the turn. Does not run when the model failed."""
@@ -222,6 +231,12 @@ class EngramMiddleware(AgentMiddleware[EngramState, Any, Any]):
         if self._inject == "user":
             return request.override(messages=_with_user_text(request.messages, text))
         return request.override(system_message=_with_system_text(request.system_message, text))
+
+    def _give_up(self, request: ModelRequest[Any]) -> None:
+        """Unknown, unless somebody who tries again gets an answer."""
+        context = _context(request.runtime)
+        for recall_id in self._own(cast("EngramState", request.state)):
+            VERDICTS.settle(recall_id, None, binding=self._binding, context=context)
 
     def _text(self, recall_id: str, state: EngramState, runtime: Runtime[Any]) -> str:
         text = self._held.text(recall_id)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
-from engram_core import Binding, Memory
+from engram_core import Alarm, Binding, Memory, NamedTurns
 from engram_langchain.context import Place, place_now
 
 logger = logging.getLogger("engram")
@@ -65,7 +65,8 @@ class Verdicts:
 
     Args:
         max_open: Recalls kept; the oldest is forgotten beyond that, which leaves its verdict unknown.
-        timeout_s: Seconds after which a recall nobody settled is forgotten.
+        timeout_s: Seconds after which a recall is forgotten: with the next one, and in an idle process at the latest
+            after as many seconds again.
     """
 
     def __init__(
@@ -81,6 +82,16 @@ class Verdicts:
         self._max_open = max_open
         self._timeout_s = timeout_s
         self._clock = clock
+        self._alarm = Alarm(self.sweep, timeout_s)
+
+    def __len__(self) -> int:
+        """Recalls kept."""
+        return len(self._asked)
+
+    def sweep(self) -> None:
+        """Forget the recalls that are too old."""
+        with self._lock:
+            self._prune()
 
     def opened(self, recall_id: str, binding: Binding, *, context: Any = None, run_id: Hashable | None = None) -> None:
         """Note that `binding` made a recall, during the framework's run `run_id` if there is one."""
@@ -140,6 +151,7 @@ class Verdicts:
         while self._asked:
             recall_id, oldest = next(iter(self._asked.items()))
             if len(self._asked) <= self._max_open and oldest.at >= limit:
+                self._alarm.set()
                 return
             del self._asked[recall_id]
             self._by_run.pop(oldest.run_id, None)
@@ -147,3 +159,12 @@ class Verdicts:
 
 VERDICTS: Final = Verdicts()
 """One per process: the objects that watch a turn do not know each other."""
+
+
+def _unanswered(recall_ids: list[str]) -> None:
+    for recall_id in recall_ids:
+        VERDICTS.settle(recall_id, None)
+
+
+NAMED: Final = NamedTurns(_unanswered)
+"""Turns that their users named, for all handlers of the process: a retriever's and a model's may be two."""

@@ -43,7 +43,7 @@ from llama_index.core.workflow import StopEvent
 from llama_index_instrumentation import get_dispatcher
 from pydantic import PrivateAttr
 
-from engram_core import Engram, Scope, Turn, Turns, strip_citations
+from engram_core import Engram, NamedTurns, Scope, Turn, Turns, strip_citations, turn_name
 from engram_llamaindex.convert import RECALL_ID, strip_message
 from engram_llamaindex.verdicts import VERDICTS, Asker
 
@@ -102,21 +102,21 @@ class Recorder:
     ) -> None:
         self._wants = wants
         self._lock = threading.RLock()
-        self._evicted: list[Turn] = []
-        self._turns = Turns(max_open=max_open, timeout_s=timeout_s, on_evict=self._evicted.append)
+        self._turns = Turns(max_open=max_open, timeout_s=timeout_s, on_evict=self._evicted)
+        self._named = NamedTurns(self._unanswered, max_open=max_open, timeout_s=timeout_s)
         self._flows: dict[Hashable, _Flow] = {}
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engram-observe")
         self._under_way: set[Future[None]] = set()
 
     @property
     def open_turns(self) -> int:
-        """Turns that have begun and not ended."""
+        """Turns that have begun and not ended, without named turns that wait for their answer."""
         return len(self._turns)
 
     # --- what the handlers report ----------------------------------------------------------------------------------
 
-    def started(self, span_id: str, parent_id: str | None, instance: Any) -> None:
-        """A span began."""
+    def started(self, span_id: str, parent_id: str | None, instance: Any, name: str | None = None) -> None:
+        """A span began; `name` is what the user calls the turn, if anything."""
         with self._lock:
             is_maker = isinstance(instance, _TURN_MAKERS)
             outer = self._turns.of(parent_id)
@@ -125,13 +125,8 @@ class Recorder:
                 outer = None
             turn = self._turns.start(span_id, parent_id if outer is not None else None)
             if turn.root == span_id:
+                turn.name = name
                 self._flows[span_id] = _Flow(is_maker)
-            evicted = list(self._evicted)
-            self._evicted.clear()
-            for old in evicted:
-                self._flows.pop(old.root, None)
-        for old in evicted:
-            self._observe(old, None)
 
     @_logged
     def saw(self, span_id: str | None, recall_id: str) -> None:
@@ -221,7 +216,8 @@ class Recorder:
             turns = self._turns.drain()
             self._flows.clear()
         for turn in turns:
-            self._observe(turn, None)
+            self._observe(turn.recall_ids, None)
+        self._observe(self._named.drain(), None)
 
     def flush(self) -> None:
         """Wait until everything seen so far is observed."""
@@ -246,26 +242,42 @@ class Recorder:
         if turn is None or flow is None:
             return
         text = "".join(flow.deltas) if flow.is_streamed else flow.text
-        if flow.is_partial:
-            self._observe(turn, None)
-        elif text.strip():
-            self._observe(turn, text)
+        is_over = flow.is_partial or bool(text.strip())
+        recall_ids = turn.recall_ids
+        if turn.name is not None:
+            recall_ids = list(dict.fromkeys([*self._named.take(turn.name), *recall_ids]))
+            if not is_over:
+                self._named.wait(turn.name, recall_ids)
+        if is_over:
+            self._observe(recall_ids, None if flow.is_partial else text)
         # Else nobody answered here, as when a retriever is called alone: whoever uses its nodes may still be judged.
 
-    def _observe(self, turn: Turn, text: str | None) -> None:
-        for recall_id in turn.recall_ids:
+    def _evicted(self, turn: Turn) -> None:
+        with self._lock:
+            self._flows.pop(turn.root, None)
+        self._unanswered(turn.recall_ids)
+
+    def _unanswered(self, recall_ids: list[str]) -> None:
+        # Not here: somebody else's span is just beginning.
+        self._observe(recall_ids, None, later=True)
+
+    def _observe(self, recall_ids: Iterable[str], text: str | None, *, later: bool = False) -> None:
+        for recall_id in recall_ids:
             asker = VERDICTS.take(recall_id)
             if asker is not None:
-                self._run(functools.partial(asker.observe, recall_id, text))
+                job = functools.partial(asker.observe, recall_id, text)
+                if later or _is_on_a_loop():
+                    self._submit(job)
+                else:
+                    job()
 
-    def _run(self, job: Callable[[], None]) -> None:
+    def _submit(self, job: Callable[[], None]) -> None:
+        # Handlers are called on the event loop; writing to the store there would stall everybody else.
         try:
-            asyncio.get_running_loop()
-        except RuntimeError:
+            future = self._worker.submit(_logged(job))
+        except RuntimeError:  # closed meanwhile
             job()
             return
-        # Handlers are called on the event loop; writing to the store there would stall everybody else.
-        future = self._worker.submit(_logged(job))
         with self._lock:
             self._under_way.add(future)
         future.add_done_callback(self._done)
@@ -381,7 +393,7 @@ class EngramSpanHandler(BaseSpanHandler[BaseSpan]):
         **kwargs: Any,
     ) -> None:
         """A span begins."""
-        self._recorder.started(id_, parent_span_id, instance)
+        self._recorder.started(id_, parent_span_id, instance, turn_name(tags))
 
     @_logged
     def prepare_to_exit_span(
@@ -470,8 +482,9 @@ def instrument(
     their end and turns that never ended leave the verdict unknown. `EngramMemory` judges its own turns and needs this
     only for retrievers and tools beside it; no recall is counted twice.
 
-    A retriever and a model that are called separately are two turns to LlamaIndex and cannot be correlated; wrap them
-    in a query engine or a workflow.
+    A retriever and a model that are called separately are two turns to LlamaIndex. Wrap them in a query engine or a
+    workflow, or name the turn: `with instrument_tags({"engram_turn": turn_id}):` around both calls, or one around each
+    with the same, unique id. What was recalled then waits for the first answer under that name.
 
     Args:
         source: Only recalls of this store, or of this scope and below. Default: all.
@@ -501,6 +514,14 @@ def _filter(source: Engram | Scope | None) -> Callable[[Asker], bool]:
     if isinstance(source, Scope):
         return lambda asker: source.contains(asker.binding.scope_for(asker.context))
     return lambda asker: asker.binding.engram is source
+
+
+def _is_on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _strip(result: Any) -> None:

@@ -100,7 +100,7 @@ class EngramMemory(BaseMemory):
     history: list[ChatMessage] = Field(default_factory=list)
 
     _binding: Binding = PrivateAttr()
-    _conversation: Conversation = PrivateAttr(default_factory=Conversation)
+    _conversation: Conversation = PrivateAttr()
     _lock: threading.RLock = PrivateAttr(default_factory=threading.RLock)
 
     def __init__(
@@ -143,6 +143,7 @@ class EngramMemory(BaseMemory):
             "history": [_copy(message) for message in history or ()],
         }
         super().__init__(**fields)
+        self._conversation = Conversation(on_timeout=self._abandon)
         self._binding = bind(
             path,
             engram=engram,
@@ -289,7 +290,10 @@ class EngramMemory(BaseMemory):
             self._binding.add(work.to_add, session=self.session_id)
         for question, answer in work.answered:
             self._settle(question, answer)
-        for question in work.abandoned:
+        self._abandon(work.abandoned)
+
+    def _abandon(self, questions: list[Question]) -> None:
+        for question in questions:
             self._settle(question, None)
 
     def _recall(self, text: str) -> Recall | None:
@@ -301,8 +305,7 @@ class EngramMemory(BaseMemory):
             self._binding.observe(question.recall.id, answer if question.is_shown else None)
 
     def _read(self, question: Question | None, abandoned: list[Question], reserved: int) -> list[ChatMessage]:
-        for old in abandoned:
-            self._settle(old, None)
+        self._abandon(abandoned)
         if question is None:
             return self._window(reserved)
         recall = question.recall_once(self._recall)
