@@ -88,6 +88,18 @@ class Verdicts:
         """Recalls kept."""
         return len(self._asked)
 
+    @property
+    def open(self) -> int:
+        """Recalls of which nothing is observed yet."""
+        with self._lock:
+            return sum(asked.known is _Known.NOTHING for asked in self._asked.values())
+
+    def forget(self) -> None:
+        """Forget every recall; what is not observed stays that way."""
+        with self._lock:
+            self._asked.clear()
+            self._by_run.clear()
+
     def sweep(self) -> None:
         """Forget the recalls that are too old."""
         with self._lock:
