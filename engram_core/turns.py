@@ -250,7 +250,8 @@ class NamedTurns:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may close an abandoned stream, which reports here, in the middle of anything.
+        self._lock = threading.RLock()
         self._waiting: OrderedDict[str, tuple[float, list[str]]] = OrderedDict()
         self._on_evict = on_evict
         self._max_open = max_open

@@ -77,7 +77,8 @@ class EngramCallbackHandler(BaseCallbackHandler):
     ) -> None:
         self._binding = None if scope is None else bind(scope, engram=engram, url=url, principal=principal)
         self._turns = Turns(max_open=max_open, timeout_s=timeout_s, on_evict=self._evicted)
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may close an abandoned stream, which reports here, in the middle of anything.
+        self._lock = threading.RLock()
         self._speaking: set[Hashable] = set()
         self._feedback = feedback
         self._seen: dict[str, Seen] = {}

@@ -76,7 +76,8 @@ class Verdicts:
         timeout_s: float = TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may close an abandoned stream, which reports here, in the middle of anything.
+        self._lock = threading.RLock()
         self._asked: OrderedDict[str, Asked] = OrderedDict()
         self._by_run: dict[Hashable, str] = {}
         self._max_open = max_open
@@ -165,7 +166,7 @@ class Verdicts:
             if len(self._asked) <= self._max_open and oldest.at >= limit:
                 self._alarm.set()
                 return
-            del self._asked[recall_id]
+            self._asked.pop(recall_id, None)
             self._by_run.pop(oldest.run_id, None)
 
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Hashable, Itera
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Self
+from weakref import finalize
 
 from llama_index.core.agent.workflow import AgentOutput, AgentWorkflow
 from llama_index.core.agent.workflow.base_agent import BaseWorkflowAgent
@@ -52,7 +53,8 @@ logger = logging.getLogger("engram")
 MAX_OPEN = 1000
 TIMEOUT_S = 900.0
 P = ParamSpec("P")
-_TURN_MAKERS = (BaseChatEngine, BaseQueryEngine, BaseWorkflowAgent, AgentWorkflow)
+_AGENTS = (BaseWorkflowAgent, AgentWorkflow)
+_TURN_MAKERS = (BaseChatEngine, BaseQueryEngine, *_AGENTS)
 
 
 def _logged(handler: Callable[P, None]) -> Callable[P, None]:
@@ -173,7 +175,7 @@ class Recorder:
         if turn is not None:
             self._close(turn.root)
 
-    def ended(self, span_id: str, result: Any) -> None:
+    def ended(self, span_id: str, result: Any, instance: Any = None) -> None:
         """A span ended with a result."""
         for recall_id in _recall_ids(result):
             self.saw(span_id, recall_id)
@@ -186,6 +188,8 @@ class Recorder:
             if flow.is_citing:
                 _strip(result)
             flow.is_exited = True
+            # A run that was cancelled with `cancel_run()` ends without an error, and without a result.
+            flow.is_partial |= result is None and isinstance(instance, _AGENTS)
             if isinstance(result, StreamingAgentChatResponse):
                 flow.is_streamed = True
                 if not flow.is_stream_over:
@@ -291,6 +295,10 @@ class Recorder:
             result.response_gen = self._passing_async(root, result.response_gen)
         elif result.response_gen is not None:
             result.response_gen = self._passing(root, result.response_gen)
+        else:
+            return
+        # A generator that nobody ever starts does not reach its `finally`.
+        finalize(result.response_gen, self._heard, root, [], True).atexit = False
 
     def _passing(self, root: str, source: Iterable[str]) -> Generator[str, None, None]:
         texts: list[str] = []
@@ -405,7 +413,7 @@ class EngramSpanHandler(BaseSpanHandler[BaseSpan]):
         **kwargs: Any,
     ) -> None:
         """A span ends with a result."""
-        self._recorder.ended(id_, result)
+        self._recorder.ended(id_, result, instance)
 
     @_logged
     def prepare_to_drop_span(

@@ -62,7 +62,8 @@ class Verdicts:
         timeout_s: float = TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may close an abandoned stream, which reports here, in the middle of anything.
+        self._lock = threading.RLock()
         self._askers: OrderedDict[str, tuple[float, Asker]] = OrderedDict()
         self._watchers: tuple[Watcher, ...] = ()
         self._max_open = max_open
