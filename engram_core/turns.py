@@ -23,6 +23,8 @@ DEFAULT_TIMEOUT_S = 900.0
 TURN_KEY: Final = "engram_turn"
 """What users call a turn by, where a framework does not know that two of its runs are one."""
 _MAX_NAME: Final = 500
+_CROWDED: Final = 64
+"""Alarms beyond which those of objects that are gone are thrown out."""
 
 logger = logging.getLogger("engram")
 
@@ -48,6 +50,11 @@ class Alarm:
             self._is_set = True
             _bell.ring_at(time.monotonic() + self._delay_s, self)
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the object is still there."""
+        return self._sweep() is not None
+
     def ring(self) -> None:
         """Sweep now; what goes wrong is logged."""
         self._is_set = False
@@ -70,12 +77,17 @@ class _Bell:
         # Threads do not survive a fork, and the lock may have been held.
         self._changed = threading.Condition()
         self._due: list[tuple[float, int, Alarm]] = []
+        self._crowded = _CROWDED
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
 
     def ring_at(self, at: float, alarm: Alarm) -> None:
         with self._changed:
             heapq.heappush(self._due, (at, next(self._numbers), alarm))
+            if len(self._due) > self._crowded:
+                self._due = [entry for entry in self._due if entry[2].is_wanted]
+                heapq.heapify(self._due)
+                self._crowded = max(_CROWDED, 2 * len(self._due))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="engram-alarm", daemon=True)
                 self._thread.start()

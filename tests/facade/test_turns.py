@@ -150,6 +150,12 @@ def test_an_alarm_keeps_nothing_alive_and_its_thread_ends():
     assert names.count("engram-alarm") <= 1
 
 
+def test_alarms_of_objects_that_are_gone_do_not_pile_up():
+    for _ in range(2_000):
+        Swept(3600).alarm.set()
+    assert len(_bell._due) < 500
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_alarms_ring_in_a_forked_process_too():

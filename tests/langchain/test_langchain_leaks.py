@@ -113,7 +113,7 @@ def grows(turns: int, endings: list[Callable[[], object]]) -> float:
     return blocks / (turns / 2)
 
 
-@pytest.mark.parametrize("turns", [2_700, pytest.param(100_000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("turns", [2_100, pytest.param(100_000, marks=pytest.mark.full)])
 def test_turns_of_every_sort_leave_nothing_behind(tmp_path: Path, small_maps: None, turns: int) -> None:
     """Maps are full and stay that full; the second half of the turns costs no memory."""
     # The usual counter keeps the counts of some ten thousand texts, and every recall's text is a new one.
