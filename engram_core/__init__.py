@@ -48,13 +48,14 @@ if TYPE_CHECKING:
     from engram_core.domain.recall import AddResult, Dropped, Outcome, Query, Recall, Scored, ScoredFact, Usage
     from engram_core.domain.scope import Scope
     from engram_core.engram import Engram, Memory
+    from engram_core.measure.citations import CITE_INSTRUCTION, strip_citations
     from engram_core.operations.brief import Brief
     from engram_core.operations.consolidate import Consolidation
     from engram_core.operations.explain import FactExplanation, RecallExplanation
     from engram_core.operations.policy import PolicyChange
     from engram_core.operations.usage import UsageReport
     from engram_core.ports import Decision, Embedder, LanguageModel, PolicyVersion, TokenCounter
-    from engram_core.turns import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, Turn, Turns
+    from engram_core.turns import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, Alarm, NamedTurns, Turn, Turns, turn_name
 
 __version__ = "0.1.0"
 
@@ -77,26 +78,28 @@ _HOMES = {
     "domain.recall": ("AddResult", "Dropped", "Outcome", "Query", "Recall", "Scored", "ScoredFact", "Usage"),
     "domain.scope": ("Scope",),
     "engram": ("Engram", "Memory"),
+    "measure.citations": ("CITE_INSTRUCTION", "strip_citations"),
     "operations.brief": ("Brief",),
     "operations.consolidate": ("Consolidation",),
     "operations.explain": ("FactExplanation", "RecallExplanation"),
     "operations.policy": ("PolicyChange",),
     "operations.usage": ("UsageReport",),
     "ports": ("Decision", "Embedder", "LanguageModel", "PolicyVersion", "TokenCounter"),
-    "turns": ("DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Turn", "Turns"),
+    "turns": ("Alarm", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "NamedTurns", "Turn", "Turns", "turn_name"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Absorb", "Add", "AddResult", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Brief", "Candidates",
-    "Change", "ChangeRefused", "Consolidate", "Consolidation", "DEFAULT_K", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S",
-    "Decision", "Design", "Draft", "Dropped", "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram",
-    "EngramError", "Episode", "Fact", "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput",
-    "InvalidPolicy", "InvalidScope", "LanguageModel", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message",
-    "MissingExtra", "ModelFailed", "Origin", "Outcome", "PolicyChange", "PolicyVersion", "PrincipalSource", "Query",
-    "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Restore", "Reweigh", "SchemaTooNew", "Scope",
-    "ScopeSource", "Scored", "ScoredFact", "Slot", "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable",
-    "Supersede", "TokenCounter", "Turn", "Turns", "Usage", "UsageReport", "View", "bind", "default_engram",
+    "Absorb", "Add", "AddResult", "Alarm", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Brief",
+    "CITE_INSTRUCTION", "Candidates", "Change", "ChangeRefused", "Consolidate", "Consolidation", "DEFAULT_K",
+    "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "Draft", "Dropped", "Edit", "Embedder",
+    "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact", "FactExplanation",
+    "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel",
+    "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "NamedTurns", "Origin",
+    "Outcome", "PolicyChange", "PolicyVersion", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation",
+    "RecallNotFound", "Restore", "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot",
+    "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns",
+    "Usage", "UsageReport", "View", "bind", "default_engram", "strip_citations", "turn_name",
 ]  # fmt: skip
 
 

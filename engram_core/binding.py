@@ -39,6 +39,7 @@ class Binding:
         principal: Who acts; a string or a callable of the runtime context. Default: the store's owner.
         k: Facts per recall, 1 to 300.
         max_tokens: Token budget of a recall; default the policy's.
+        cite: Let recalls ask the model to cite the facts it uses.
         fail_open: Log and record memory errors instead of raising them.
     """
 
@@ -51,6 +52,7 @@ class Binding:
         principal: PrincipalSource = None,
         k: int = DEFAULT_K,
         max_tokens: int | None = None,
+        cite: bool = False,
         fail_open: bool = True,
     ) -> None:
         if not isinstance(k, int) or not 1 <= k <= MAX_K:
@@ -62,6 +64,7 @@ class Binding:
         self.principal = principal
         self.k = k
         self.max_tokens = max_tokens
+        self.cite = cite
         self.fail_open = fail_open
         self._engram = engram
 
@@ -91,6 +94,7 @@ class Binding:
         k: int | None = None,
         max_tokens: int | None = None,
         min_score: float | None = None,
+        cite: bool | None = None,
     ) -> Recall | None:
         """Recall for a turn; None when the query is blank or, failing open, when memory is out of order."""
         if not query or not query.strip():
@@ -102,6 +106,7 @@ class Binding:
                 max_tokens=max_tokens or self.max_tokens,
                 min_score=min_score,
                 session=session,
+                cite=self.cite if cite is None else cite,
             )
         return None
 
@@ -143,10 +148,18 @@ class Binding:
         k: int | None = None,
         max_tokens: int | None = None,
         min_score: float | None = None,
+        cite: bool | None = None,
     ) -> Recall | None:
         """`recall`, off the event loop."""
         return await off_loop(
-            self.recall, query, context=context, session=session, k=k, max_tokens=max_tokens, min_score=min_score
+            self.recall,
+            query,
+            context=context,
+            session=session,
+            k=k,
+            max_tokens=max_tokens,
+            min_score=min_score,
+            cite=cite,
         )
 
     async def aadd(
@@ -201,13 +214,14 @@ def bind(
     principal: PrincipalSource = None,
     k: int | None = None,
     max_tokens: int | None = None,
+    cite: bool = False,
     fail_open: bool = True,
 ) -> Binding:
     """The Binding behind `source`, or a new one. Opens no store.
 
     Args:
         source: See `BindingSource`.
-        engram, url, principal, k, max_tokens, fail_open: As for `Binding`, for a new one.
+        engram, url, principal, k, max_tokens, cite, fail_open: As for `Binding`, for a new one.
 
     Raises:
         InvalidInput: `k` is out of range, or `source` is bound already and a store, a principal or `fail_open=False`
@@ -228,6 +242,7 @@ def bind(
             principal=principal,
             k=k or DEFAULT_K,
             max_tokens=max_tokens,
+            cite=cite,
             fail_open=fail_open,
         )
     if engram is not None or url is not None or principal is not None:

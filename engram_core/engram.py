@@ -417,6 +417,7 @@ class Memory:
         kinds: Iterable[str] = (),
         session: str | None = None,
         include_archived: bool = False,
+        cite: bool = False,
         now: datetime | None = None,
     ) -> Recall:
         """Find what is worth knowing for a question, and render it as a context for a prompt.
@@ -430,13 +431,15 @@ class Memory:
             session: Recorded with the recall.
             include_archived: Also search what was archived within the policy's `retain_archived_days`; every fact's
                 `status` says what it is.
+            cite: Put a marker (`[m1]`, `[m2]`, …) before each line and ask the model to cite what it uses. `observe`
+                reads the markers back from the answer, and `Usage.text` is the answer without them.
             now: The time of the call, for replays.
 
         Raises:
             InvalidInput: A blank query or a number out of range.
             StoreUnavailable: The ledger cannot be read.
         """
-        asked = recalling.Asked(query, k, max_tokens, min_score, frozenset(kinds), session, include_archived)
+        asked = recalling.Asked(query, k, max_tokens, min_score, frozenset(kinds), session, include_archived, cite)
         return recalling.recall(self.engram.context, self.scope, self.principal, asked, self._now(now))
 
     def brief(self, *, max_tokens: int = 1_000, now: datetime | None = None) -> briefing.Brief:
@@ -709,6 +712,7 @@ class Memory:
         kinds: Iterable[str] = (),
         session: str | None = None,
         include_archived: bool = False,
+        cite: bool = False,
         now: datetime | None = None,
     ) -> Recall:
         """`recall`, off the event loop."""
@@ -721,6 +725,7 @@ class Memory:
             kinds=kinds,
             session=session,
             include_archived=include_archived,
+            cite=cite,
             now=now,
         )
 

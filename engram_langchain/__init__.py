@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from engram_langchain.agent import create_agent
     from engram_langchain.callback import EngramCallbackHandler
+    from engram_langchain.feedback import EngramFeedback
     from engram_langchain.history import EngramChatMessageHistory
     from engram_langchain.memory import EngramMemory
     from engram_langchain.middleware import EngramMiddleware
@@ -17,17 +18,19 @@ if TYPE_CHECKING:
 _HOME_OF = {
     "EngramCallbackHandler": "callback",
     "EngramChatMessageHistory": "history",
+    "EngramFeedback": "feedback",
     "EngramMemory": "memory",
     "EngramMiddleware": "middleware",
     "EngramRetriever": "retriever",
     "create_agent": "agent",
     "engram_tools": "tools",
 }
-_FRAMEWORK = ("langchain", "langchain_classic", "langchain_core", "langgraph")
+_FRAMEWORK = ("langchain", "langchain_classic", "langchain_core", "langgraph", "langsmith")
 
 __all__ = [
     "EngramCallbackHandler",
     "EngramChatMessageHistory",
+    "EngramFeedback",
     "EngramMemory",
     "EngramMiddleware",
     "EngramRetriever",

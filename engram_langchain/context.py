@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
@@ -16,6 +18,32 @@ MAX_SESSION = 500
 
 SessionSource = str | Callable[[Any], str | None] | None
 """The conversation: its name, or a callable of the runtime context. None: what the config says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a LangSmith trace a call stands: the run it belongs to."""
+
+    run_id: UUID
+    trace_id: UUID
+    dotted_order: str
+    project: str | None
+
+
+def place_now(config: RunnableConfig | None = None) -> Place | None:
+    """The traced run that is calling; None where nothing traces, or outside of a runnable."""
+    # No tracer can be at work if nobody imported it, and importing it here would cost 200 ms.
+    module = sys.modules.get("langchain_core.tracers.langchain")
+    manager = ensure_config(config).get("callbacks") if module is not None else None
+    run_id: UUID | None = getattr(manager, "parent_run_id", None)
+    if module is None or run_id is None:
+        return None
+    for handler in getattr(manager, "handlers", ()):
+        if isinstance(handler, module.LangChainTracer) and run_id in handler.order_map:
+            trace_id, dotted_order = handler.order_map[run_id]
+            run = handler.run_map.get(str(run_id))
+            return Place(run_id, trace_id, dotted_order, getattr(run, "session_name", None))
+    return None
 
 
 def context_of(config: RunnableConfig | None = None) -> Any:

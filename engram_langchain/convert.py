@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from engram_core import Message, Recall
+from engram_core import Message, Recall, strip_citations
 
 # Not "text": LLMChain answers under it, but a summarising chain asks under it. Then the model's own words decide.
 ANSWER_KEYS = ("messages", "output", "answer", "response", "result")
@@ -44,6 +44,24 @@ def to_message(message: BaseMessage, *, session: str | None = None) -> Message:
     )
 
 
+def uncited(message: AIMessage) -> AIMessage:
+    """A model's message without citation markers: a copy of the same id, or the very message if it cites nothing."""
+    content = message.content
+    if isinstance(content, str):
+        shown: str | list[Any] = strip_citations(content)
+    else:
+        shown = [_uncited_block(block) for block in content]
+    return message if shown == content else message.model_copy(update={"content": shown})
+
+
+def _uncited_block(block: Any) -> Any:
+    if isinstance(block, str):
+        return strip_citations(block)
+    if isinstance(block, Mapping) and block.get("type") == "text" and isinstance(block.get("text"), str):
+        return {**block, "text": strip_citations(block["text"])}
+    return block
+
+
 def _role(message: BaseMessage) -> tuple[str, str]:
     if isinstance(message, AIMessage):
         return "assistant", "assistant"
@@ -70,6 +88,7 @@ def to_documents(recall: Recall) -> list[Document]:
                 "kind": scored.fact.kind,
                 "said_at": scored.fact.said_at.isoformat(),
                 "trust": scored.fact.trust,
+                **({"marker": scored.marker} if scored.marker else {}),
             },
         )
         for scored in recall.facts
@@ -104,6 +123,11 @@ def recalls_in_state(outputs: object) -> list[str]:
     return _ids(recall_id for ids in noted.values() for recall_id in ids) if isinstance(noted, Mapping) else []
 
 
+def recalls_in_inputs(inputs: object) -> list[str]:
+    """Ids of the recalls that a classic memory loaded into a chain's inputs."""
+    return _ids(getattr(value, "recall_id", None) for value in inputs.values()) if isinstance(inputs, Mapping) else []
+
+
 def _ids(found: Iterable[object]) -> list[str]:
     return list(dict.fromkeys(item for item in found if isinstance(item, str) and item))
 
@@ -133,6 +157,8 @@ def final_text(outputs: object, model_texts: Sequence[str] = ()) -> str | None:
     answer = _answer(outputs)
     if answer is None and not _has_messages(outputs):
         answer = "\n".join(text for text in model_texts if text.strip())
+    if answer and model_texts and strip_citations(model_texts[-1]).strip() == answer.strip():
+        answer = model_texts[-1]  # the chain took the citations out for its user; they are what is to be judged
     return answer if answer and answer.strip() else None
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final
 
+from engram_core import Alarm
+
 MAX_HELD: Final = 1000
 TIMEOUT_S: Final = 3600.0
 
@@ -25,7 +27,8 @@ class Held:
 
     Args:
         max_held: Recalls kept; the oldest is dropped beyond that.
-        timeout_s: Seconds after which a recall whose turn never ended is dropped.
+        timeout_s: Seconds after which a recall whose turn never ended is dropped: with the next one, and in an idle
+            process at the latest after as many seconds again.
     """
 
     def __init__(
@@ -35,12 +38,23 @@ class Held:
         timeout_s: float = TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may close an abandoned stream, which reports here, in the middle of anything.
+        self._lock = threading.RLock()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._by_turn: dict[Hashable, str] = {}
         self._max_held = max_held
         self._timeout_s = timeout_s
         self._clock = clock
+        self._alarm = Alarm(self.sweep, timeout_s)
+
+    def __len__(self) -> int:
+        """Recalls held."""
+        return len(self._entries)
+
+    def sweep(self) -> None:
+        """Drop the recalls that are too old."""
+        with self._lock:
+            self._prune()
 
     def put(self, recall_id: str, text: str, *, turn: Hashable | None = None) -> None:
         """Hold a recall's text, and note which turn it belongs to."""
@@ -78,5 +92,6 @@ class Held:
         while self._entries:
             recall_id, oldest = next(iter(self._entries.items()))
             if len(self._entries) <= self._max_held and oldest.at >= limit:
+                self._alarm.set()
                 return
             self._drop(recall_id)

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from langchain_core.messages import BaseMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
 from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation
 
 from engram_core import (
@@ -27,9 +27,10 @@ from engram_core import (
     PrincipalSource,
     Recall,
     bind,
+    strip_citations,
 )
 from engram_langchain.context import SessionSource, session_for
-from engram_langchain.convert import text_of
+from engram_langchain.convert import text_of, uncited
 from engram_langchain.history import EngramChatMessageHistory
 from engram_langchain.verdicts import VERDICTS
 
@@ -97,6 +98,9 @@ class EngramMemory(BaseMemory):
         output_key: Which output is the answer; default `output`, `response` or `answer`, else the only one.
         k: Facts per recall, 1 to 300, default 8.
         max_tokens: Token budget of a recall; default the policy's.
+        cite: Ask the model to cite the facts it uses by markers, which makes the verdicts exact. They are taken out of
+            what chains return, of what is remembered and, in agents, of the finished answer; tokens that are streamed
+            still have them. Default False.
         return_messages: Fill the prompt variable with a list holding one system message instead of a string.
         principal: Who acts; a string or a callable of the runtime context. Default: the store's owner.
         session: The conversation the messages belong to; a string or a callable of the runtime context.
@@ -116,6 +120,7 @@ class EngramMemory(BaseMemory):
     output_key: str | None = None
     k: int = Field(default=DEFAULT_K, ge=1, le=MAX_K)
     max_tokens: int | None = None
+    cite: bool = False
     return_messages: bool = False
     principal: SkipValidation[PrincipalSource] = None
     session: SkipValidation[SessionSource] = None
@@ -137,6 +142,7 @@ class EngramMemory(BaseMemory):
                 principal=self.principal,
                 k=self.k,
                 max_tokens=self.max_tokens,
+                cite=self.cite,
                 fail_open=self.fail_open,
             )
 
@@ -153,19 +159,25 @@ class EngramMemory(BaseMemory):
     def load_memory_variables(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Recall for the chain's input, as `{memory_key: context}`."""
         recall = self._binding.recall(self._asked(inputs), context=inputs, session=self._session(inputs))
-        return self._loaded(recall)
+        return self._loaded(recall, inputs)
 
     async def aload_memory_variables(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """`load_memory_variables`, off the event loop."""
         recall = await self._binding.arecall(self._asked(inputs), context=inputs, session=self._session(inputs))
-        return self._loaded(recall)
+        return self._loaded(recall, inputs)
 
     def save_context(self, inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
-        """Observe what the answer used of the recall in `inputs`, and remember both messages."""
+        """Observe what the answer used of the recall in `inputs`, and remember both messages.
+
+        With `cite=True` the markers go out of `outputs` itself: chains hand on to the user what they find there.
+        """
         asked, answer = self._asked(inputs), self._answered(outputs)
         recall_id = getattr(inputs.get(self.memory_key), "recall_id", None)
         if recall_id is not None:
             VERDICTS.settle(recall_id, answer or None, binding=self._binding, context=inputs)
+        if self.cite:
+            answer = strip_citations(answer)
+            outputs.update({key: _uncited(value) for key, value in outputs.items()})
         turn = [
             Message(role, text, channel=role) for role, text in (("user", asked), ("assistant", answer)) if text.strip()
         ]
@@ -195,10 +207,11 @@ class EngramMemory(BaseMemory):
         return EngramMiddleware(self, **{"session": self.session, **options})
 
     def as_retriever(self, **options: Any) -> EngramRetriever:
-        """This memory as a retriever; options as in `EngramRetriever` (`k`, `max_tokens`, `min_score`)."""
+        """This memory as a retriever; options as in `EngramRetriever` (`k`, `max_tokens`, `min_score`, `cite`)."""
         from engram_langchain.retriever import EngramRetriever  # noqa: PLC0415 - 490 ms
 
-        return EngramRetriever(**{"scope": self._binding, "k": self.k, "max_tokens": self.max_tokens, **options})
+        own = {"scope": self._binding, "k": self.k, "max_tokens": self.max_tokens, "cite": self.cite}
+        return EngramRetriever(**{**own, **options})
 
     def as_tools(self, **options: Any) -> list[BaseTool]:
         """Recall, remember and forget as tools; options as in `engram_tools`."""
@@ -226,7 +239,10 @@ class EngramMemory(BaseMemory):
                 self._histories.popitem(last=False)
             return history
 
-    def _loaded(self, recall: Recall | None) -> dict[str, Any]:
+    def _loaded(self, recall: Recall | None, inputs: dict[str, Any]) -> dict[str, Any]:
+        if recall is not None:
+            # A callback handler may see the chain fail; then nobody saves, and it settles the recall.
+            VERDICTS.opened(recall.id, self._binding, context=inputs)
         return {self.memory_key: (_Messages if self.return_messages else _Text).of(recall)}
 
     def _session(self, inputs: Mapping[str, Any]) -> str | None:
@@ -250,3 +266,11 @@ class EngramMemory(BaseMemory):
             raise InvalidInput(problem)
         logger.warning("engram: %s Nothing is remembered of it.", problem)
         return ""
+
+
+def _uncited(value: Any) -> Any:
+    if isinstance(value, AIMessage):
+        return uncited(value)
+    if isinstance(value, list):
+        return [_uncited(item) for item in value]
+    return strip_citations(value) if isinstance(value, str) else value

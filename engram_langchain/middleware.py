@@ -27,6 +27,7 @@ from engram_langchain.convert import (
     recalls_in_tool_output,
     text_of,
     to_message,
+    uncited,
 )
 from engram_langchain.held import Held
 from engram_langchain.tools import TOOL_NAMES, engram_tools
@@ -61,6 +62,9 @@ class EngramMiddleware(AgentMiddleware[EngramState, Any, Any]):
         principal: Who acts; a string or a callable of the runtime context. Default: the store's owner.
         session: The conversation; a string or a callable of the runtime context. Default: the config's `thread_id`.
         max_tokens: Token budget of a recall; default the policy's.
+        cite: Ask the model to cite the facts it uses by markers, which makes the verdicts exact. They are taken out of
+            the turn's messages when it ends; tokens and updates that are streamed before that still have them. Default
+            False, or that of the memory given as scope.
 
     Raises:
         InvalidInput: `inject` or a tool's name is unknown.
@@ -85,6 +89,7 @@ class EngramMiddleware(AgentMiddleware[EngramState, Any, Any]):
         principal: PrincipalSource = None,
         session: SessionSource = None,
         max_tokens: int | None = None,
+        cite: bool | None = None,
     ) -> None:
         super().__init__()
         if inject not in INJECT:
@@ -94,6 +99,7 @@ class EngramMiddleware(AgentMiddleware[EngramState, Any, Any]):
         )
         self._k = k
         self._max_tokens = max_tokens
+        self._cite = self._binding.cite if cite is None else cite
         self._inject = inject
         self._record = record
         self._session = session
@@ -135,14 +141,23 @@ class EngramMiddleware(AgentMiddleware[EngramState, Any, Any]):
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
-        """Show the recalled context to the model."""
-        return handler(self._shown(request))
+        """Show the recalled context to the model. If the model fails nothing else of this class runs."""
+        try:
+            return handler(self._shown(request))
+        except BaseException:
+            self._give_up(request)
+            raise
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """`wrap_model_call`, off the event loop."""
-        return await handler(await asyncio.to_thread(self._shown, request))
+        try:
+            return await handler(await asyncio.to_thread(self._shown, request))
+        except BaseException:
+            # Not awaited: a cancelled task must not wait again. The store's own lock is short.
+            self._give_up(request)
+            raise
 
     def after_agent(self, state: EngramState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Observe what the final answer used, and remember the turn. Does not run when the model failed."""
@@ -154,9 +169,12 @@ class EngramMiddleware(AgentMiddleware[EngramState, Any, Any]):
         for recall_id in self._recalls(state, turn):
             VERDICTS.settle(recall_id, _response(answer, state), binding=self._binding, context=context)
             self._held.drop(recall_id)
+        shown = _uncited(turn) if self._cite else []
         if self._record:
-            self._remember(_asked(messages, start), answer, context)
-        return None
+            # Never with its markers: a recall of this answer would show them to a model as if they were its own.
+            uncited_answer = next((message for message in shown if answer and message.id == answer.id), answer)
+            self._remember(_asked(messages, start), uncited_answer, context)
+        return {"messages": shown} if shown else None
 
     async def aafter_agent(self, state: EngramState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """`after_agent`, off the event loop."""
@@ -183,6 +201,7 @@ class EngramMiddleware(AgentMiddleware[EngramState, Any, Any]):
             session=session_for(self._session, context),
             k=self._k,
             max_tokens=self._max_tokens,
+            cite=self._cite,
         )
         if recall is not None:
             VERDICTS.opened(recall.id, self._binding, context=context)
@@ -212,6 +231,12 @@ class EngramMiddleware(AgentMiddleware[EngramState, Any, Any]):
         if self._inject == "user":
             return request.override(messages=_with_user_text(request.messages, text))
         return request.override(system_message=_with_system_text(request.system_message, text))
+
+    def _give_up(self, request: ModelRequest[Any]) -> None:
+        """Unknown, unless somebody who tries again gets an answer."""
+        context = _context(request.runtime)
+        for recall_id in self._own(cast("EngramState", request.state)):
+            VERDICTS.settle(recall_id, None, binding=self._binding, context=context)
 
     def _text(self, recall_id: str, state: EngramState, runtime: Runtime[Any]) -> str:
         text = self._held.text(recall_id)
@@ -273,6 +298,12 @@ def _final(turn: Sequence[BaseMessage]) -> BaseMessage | None:
     """The message that answers: the last one, if a model's without tool calls, or a tool's that returns directly."""
     last = turn[-1] if turn else None
     return last if is_answer(last) or isinstance(last, ToolMessage) else None
+
+
+def _uncited(turn: Sequence[BaseMessage]) -> list[AIMessage]:
+    """The messages of a turn that cite, without their markers; their ids make them replace the originals."""
+    said = [message for message in turn if isinstance(message, AIMessage) and message.id is not None]
+    return [shown for message in said if (shown := uncited(message)) is not message]
 
 
 def _response(answer: BaseMessage | None, state: EngramState) -> str | None:

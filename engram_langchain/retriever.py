@@ -29,6 +29,8 @@ class EngramRetriever(BaseRetriever):
         k: Documents per recall, 1 to 300, default 8; `invoke(query, k=3)` overrides it.
         max_tokens: Token budget of a recall; default the policy's.
         min_score: Facts scoring less are left out; default none.
+        cite: Put a citation marker such as `[m1]` before each document's text. Default False. Your prompt has to ask
+            for them: add `engram_core.CITE_INSTRUCTION` to it, and `engram_core.strip_citations` to the chain's end.
         fail_open: Log memory errors and return no documents, instead of raising. Default True.
 
     Raises:
@@ -42,6 +44,7 @@ class EngramRetriever(BaseRetriever):
     k: int = Field(default=DEFAULT_K, ge=1, le=MAX_K)
     max_tokens: int | None = None
     min_score: float | None = None
+    cite: bool = False
     fail_open: bool = True
     _binding: Binding = PrivateAttr()
 
@@ -87,6 +90,7 @@ class EngramRetriever(BaseRetriever):
             k=k or self.k,
             max_tokens=self.max_tokens,
             min_score=self.min_score,
+            cite=self.cite,
         )
         return self._documents(recall, run_manager, context)
 
@@ -107,6 +111,7 @@ class EngramRetriever(BaseRetriever):
             k=k or self.k,
             max_tokens=self.max_tokens,
             min_score=self.min_score,
+            cite=self.cite,
         )
         return self._documents(recall, run_manager, context)
 

@@ -121,7 +121,10 @@ def _recall_tool(binding: Binding, k: int | None, max_tokens: int | None, *, wit
     def recall(query: str, config: RunnableConfig, callbacks: Callbacks = None) -> Answer:
         """Search long-term memory for what is known about something."""
         context = context_of(config)
-        found = binding.recall(query, context=context, session=session_of(config), k=k, max_tokens=max_tokens)
+        # Several recalls may meet in one answer, and their markers would be the same.
+        found = binding.recall(
+            query, context=context, session=session_of(config), k=k, max_tokens=max_tokens, cite=False
+        )
         if found is None:
             return OUT_OF_ORDER, to_artifact(None)
         VERDICTS.opened(found.id, binding, context=context, run_id=getattr(callbacks, "parent_run_id", None))

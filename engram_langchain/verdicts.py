@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
-from engram_core import Binding
+from engram_core import Alarm, Binding, Memory, NamedTurns
+from engram_langchain.context import Place, place_now
 
 logger = logging.getLogger("engram")
 
@@ -32,14 +33,31 @@ class _Known(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """Who made a recall. The references go as soon as there is a verdict, it times out, or it is pushed out."""
+class Asked:
+    """Who made a recall. The references go as soon as there is a verdict, it times out, or it is pushed out.
+
+    Attributes:
+        binding, context: The memory that was asked, and what its scope is resolved with.
+        run_id: The framework's run that recalled, if there was one.
+        place: Where in a trace that was.
+        at: When, monotonic seconds.
+    """
 
     binding: Binding | None
     context: Any
     run_id: Hashable | None
     at: float
+    place: Place | None = None
     known: _Known = _Known.NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A recall of a turn: the memory it was made in, and the traced run it was made by."""
+
+    recall_id: str
+    memory: Memory
+    place: Place | None
 
 
 class Verdicts:
@@ -47,7 +65,8 @@ class Verdicts:
 
     Args:
         max_open: Recalls kept; the oldest is forgotten beyond that, which leaves its verdict unknown.
-        timeout_s: Seconds after which a recall nobody settled is forgotten.
+        timeout_s: Seconds after which a recall is forgotten: with the next one, and in an idle process at the latest
+            after as many seconds again.
     """
 
     def __init__(
@@ -57,20 +76,50 @@ class Verdicts:
         timeout_s: float = TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._lock = threading.Lock()
-        self._asked: OrderedDict[str, _Asked] = OrderedDict()
+        # Reentrant: the garbage collector may close an abandoned stream, which reports here, in the middle of anything.
+        self._lock = threading.RLock()
+        self._asked: OrderedDict[str, Asked] = OrderedDict()
         self._by_run: dict[Hashable, str] = {}
         self._max_open = max_open
         self._timeout_s = timeout_s
         self._clock = clock
+        self._alarm = Alarm(self.sweep, timeout_s)
+
+    def __len__(self) -> int:
+        """Recalls kept."""
+        return len(self._asked)
+
+    @property
+    def open(self) -> int:
+        """Recalls of which nothing is observed yet."""
+        with self._lock:
+            return sum(asked.known is _Known.NOTHING for asked in self._asked.values())
+
+    def forget(self) -> None:
+        """Forget every recall; what is not observed stays that way."""
+        with self._lock:
+            self._asked.clear()
+            self._by_run.clear()
+
+    def sweep(self) -> None:
+        """Forget the recalls that are too old."""
+        with self._lock:
+            self._prune()
 
     def opened(self, recall_id: str, binding: Binding, *, context: Any = None, run_id: Hashable | None = None) -> None:
         """Note that `binding` made a recall, during the framework's run `run_id` if there is one."""
+        place = place_now()
         with self._lock:
-            self._asked[recall_id] = _Asked(binding, context, run_id, self._clock())
+            self._asked[recall_id] = Asked(binding, context, run_id, self._clock(), place)
             if run_id is not None:
                 self._by_run[run_id] = recall_id
             self._prune()
+
+    def asked(self, recall_id: str) -> Asked | None:
+        """Who made a recall; None once it is judged, or if it is unknown here."""
+        with self._lock:
+            asked = self._asked.get(recall_id)
+            return asked if asked is not None and asked.binding is not None else None
 
     def made_by(self, run_id: Hashable) -> str | None:
         """The recall that was made during a run, or None."""
@@ -92,7 +141,7 @@ class Verdicts:
             context: The runtime context that goes with `binding`.
         """
         with self._lock:
-            asked = self._asked.get(recall_id) or _Asked(binding, context, None, self._clock())
+            asked = self._asked.get(recall_id) or Asked(binding, context, None, self._clock())
             is_new = asked.known is _Known.NOTHING if response is None else asked.known is not _Known.VERDICT
             if is_new and asked.binding is not None:
                 self._note(recall_id, asked, response)
@@ -101,12 +150,12 @@ class Verdicts:
         elif is_new:
             logger.debug("engram: recall %s was not made here and no scope was given; not observed", recall_id)
 
-    def _note(self, recall_id: str, asked: _Asked, response: str | None) -> None:
+    def _note(self, recall_id: str, asked: Asked, response: str | None) -> None:
         if response is None:
             self._asked[recall_id] = replace(asked, known=_Known.UNKNOWN)
         else:
             # The id stays, without its references, so that a second verdict is recognised.
-            self._asked[recall_id] = _Asked(None, None, None, asked.at, _Known.VERDICT)
+            self._asked[recall_id] = Asked(None, None, None, asked.at, known=_Known.VERDICT)
             self._by_run.pop(asked.run_id, None)
         self._prune()
 
@@ -115,10 +164,20 @@ class Verdicts:
         while self._asked:
             recall_id, oldest = next(iter(self._asked.items()))
             if len(self._asked) <= self._max_open and oldest.at >= limit:
+                self._alarm.set()
                 return
-            del self._asked[recall_id]
+            self._asked.pop(recall_id, None)
             self._by_run.pop(oldest.run_id, None)
 
 
 VERDICTS: Final = Verdicts()
 """One per process: the objects that watch a turn do not know each other."""
+
+
+def _unanswered(recall_ids: list[str]) -> None:
+    for recall_id in recall_ids:
+        VERDICTS.settle(recall_id, None)
+
+
+NAMED: Final = NamedTurns(_unanswered)
+"""Turns that their users named, for all handlers of the process: a retriever's and a model's may be two."""

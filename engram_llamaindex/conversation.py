@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from llama_index_instrumentation.dispatcher import active_instrument_tags
 
-from engram_core import Recall
+from engram_core import Alarm, Recall
 
 MAX_OPEN = 256
 TIMEOUT_S = 900.0
@@ -72,7 +72,9 @@ class Conversation:
 
     Args:
         max_open: Questions kept; the oldest is given up beyond that.
-        timeout_s: Seconds after which a question is given up: a run that failed never answers.
+        timeout_s: Seconds after which a question is given up: a run that failed never answers. It is released with
+            the next question, and in an idle process at the latest after as many seconds again.
+        on_timeout: Told the unanswered questions that an idle process gives up.
     """
 
     def __init__(
@@ -81,12 +83,26 @@ class Conversation:
         max_open: int = MAX_OPEN,
         timeout_s: float = TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
+        on_timeout: Callable[[list[Question]], None] | None = None,
     ) -> None:
+        self._on_timeout = on_timeout
+        self._alarm = Alarm(self.sweep, timeout_s)
         self._max_open = max_open
         self._timeout_s = timeout_s
         self._clock = clock
         self._questions: OrderedDict[str, Question] = OrderedDict()
         self._lock = threading.RLock()
+
+    def __len__(self) -> int:
+        """Questions kept, the newest of a run also when it is answered."""
+        return len(self._questions)
+
+    def sweep(self) -> None:
+        """Give up the questions that are too old."""
+        with self._lock:
+            gone = [question for question in self._overdue() if not question.is_answered]
+        if gone and self._on_timeout is not None:
+            self._on_timeout(gone)
 
     def put(self, text: str) -> tuple[Question, list[Question]]:
         """The user's message was put. Returns its question, and the questions abandoned by asking it."""
@@ -148,9 +164,16 @@ class Conversation:
             run = uuid.uuid4().hex
             _run.set(run)
         question = self._questions[run] = Question(text, is_put, now)
-        while len(self._questions) > self._max_open or self._oldest().at < now - self._timeout_s:
-            gone.append(self._questions.popitem(last=False)[1])
+        gone += self._overdue()
         return question, [old for old in gone if not old.is_answered]
 
-    def _oldest(self) -> Question:
-        return next(iter(self._questions.values()))
+    def _overdue(self) -> list[Question]:
+        gone = []
+        limit = self._clock() - self._timeout_s
+        while self._questions:
+            oldest = next(iter(self._questions.values()))
+            if len(self._questions) <= self._max_open and oldest.at >= limit:
+                self._alarm.set()
+                break
+            gone.append(self._questions.popitem(last=False)[1])
+        return gone

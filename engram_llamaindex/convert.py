@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ToolCallBlock
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from engram_core import Message, Recall
+from engram_core import Message, Recall, strip_citations
 
 RECALL_ID = "engram_recall_id"
 SCOPE = "engram_scope"
@@ -72,8 +72,8 @@ def nodes_of(recall: Recall, scope: str) -> list[NodeWithScore]:
         NodeWithScore(
             node=TextNode(
                 id_=scored.fact.id,
-                # Of a merged fact, the originals that match.
-                text=scored.text if scored.members else scored.fact.display,
+                # Of a merged fact, the originals that match; with markers, what the model is to cite.
+                text=scored.text if scored.members or scored.markers else scored.fact.display,
                 metadata={
                     RECALL_ID: recall.id,
                     SCOPE: scope,
@@ -87,6 +87,13 @@ def nodes_of(recall: Recall, scope: str) -> list[NodeWithScore]:
         )
         for scored in recall.facts
     ]
+
+
+def strip_message(message: ChatMessage) -> None:
+    """Take the citation markers out of a message's own text blocks, in place."""
+    for block in message.blocks:
+        if isinstance(block, TextBlock):
+            block.text = strip_citations(block.text)
 
 
 def with_text_first(message: ChatMessage, text: str) -> ChatMessage:

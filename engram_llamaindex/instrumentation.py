@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Hashable, Itera
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Self
+from weakref import finalize
 
 from llama_index.core.agent.workflow import AgentOutput, AgentWorkflow
 from llama_index.core.agent.workflow.base_agent import BaseWorkflowAgent
@@ -43,8 +44,8 @@ from llama_index.core.workflow import StopEvent
 from llama_index_instrumentation import get_dispatcher
 from pydantic import PrivateAttr
 
-from engram_core import Engram, Scope, Turn, Turns
-from engram_llamaindex.convert import RECALL_ID
+from engram_core import Engram, NamedTurns, Scope, Turn, Turns, strip_citations, turn_name
+from engram_llamaindex.convert import RECALL_ID, strip_message
 from engram_llamaindex.verdicts import VERDICTS, Asker
 
 logger = logging.getLogger("engram")
@@ -52,7 +53,8 @@ logger = logging.getLogger("engram")
 MAX_OPEN = 1000
 TIMEOUT_S = 900.0
 P = ParamSpec("P")
-_TURN_MAKERS = (BaseChatEngine, BaseQueryEngine, BaseWorkflowAgent, AgentWorkflow)
+_AGENTS = (BaseWorkflowAgent, AgentWorkflow)
+_TURN_MAKERS = (BaseChatEngine, BaseQueryEngine, *_AGENTS)
 
 
 def _logged(handler: Callable[P, None]) -> Callable[P, None]:
@@ -80,6 +82,8 @@ class _Flow:
     is_stream_over: bool = False
     is_exited: bool = False
     is_partial: bool = False
+    is_citing: bool = False
+    """The model was asked for citations; they are taken out of what the user gets."""
 
 
 class Recorder:
@@ -100,21 +104,21 @@ class Recorder:
     ) -> None:
         self._wants = wants
         self._lock = threading.RLock()
-        self._evicted: list[Turn] = []
-        self._turns = Turns(max_open=max_open, timeout_s=timeout_s, on_evict=self._evicted.append)
+        self._turns = Turns(max_open=max_open, timeout_s=timeout_s, on_evict=self._evicted)
+        self._named = NamedTurns(self._unanswered, max_open=max_open, timeout_s=timeout_s)
         self._flows: dict[Hashable, _Flow] = {}
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engram-observe")
         self._under_way: set[Future[None]] = set()
 
     @property
     def open_turns(self) -> int:
-        """Turns that have begun and not ended."""
+        """Turns that have begun and not ended, without named turns that wait for their answer."""
         return len(self._turns)
 
     # --- what the handlers report ----------------------------------------------------------------------------------
 
-    def started(self, span_id: str, parent_id: str | None, instance: Any) -> None:
-        """A span began."""
+    def started(self, span_id: str, parent_id: str | None, instance: Any, name: str | None = None) -> None:
+        """A span began; `name` is what the user calls the turn, if anything."""
         with self._lock:
             is_maker = isinstance(instance, _TURN_MAKERS)
             outer = self._turns.of(parent_id)
@@ -123,13 +127,8 @@ class Recorder:
                 outer = None
             turn = self._turns.start(span_id, parent_id if outer is not None else None)
             if turn.root == span_id:
+                turn.name = name
                 self._flows[span_id] = _Flow(is_maker)
-            evicted = list(self._evicted)
-            self._evicted.clear()
-            for old in evicted:
-                self._flows.pop(old.root, None)
-        for old in evicted:
-            self._observe(old, None)
 
     @_logged
     def saw(self, span_id: str | None, recall_id: str) -> None:
@@ -138,6 +137,17 @@ class Recorder:
         if asker is not None and self._wants(asker):
             with self._lock:
                 self._turns.saw(span_id, recall_id)
+            if asker.is_citing:
+                self.citing(span_id, asker)
+
+    @_logged
+    def citing(self, span_id: str | None, asker: Asker) -> None:
+        """The model was asked for citations inside a span."""
+        if self._wants(asker):
+            with self._lock:
+                flow = self._flow(span_id)
+                if flow is not None:
+                    flow.is_citing = True
 
     def said(self, span_id: str | None, text: str | None) -> None:
         """A model answered inside a span; the last text counts if the turn's result has none."""
@@ -165,7 +175,7 @@ class Recorder:
         if turn is not None:
             self._close(turn.root)
 
-    def ended(self, span_id: str, result: Any) -> None:
+    def ended(self, span_id: str, result: Any, instance: Any = None) -> None:
         """A span ended with a result."""
         for recall_id in _recall_ids(result):
             self.saw(span_id, recall_id)
@@ -175,7 +185,11 @@ class Recorder:
                 return
             flow = self._flows[span_id]
             flow.text = _text_of(result) or flow.text
+            if flow.is_citing:
+                _strip(result)
             flow.is_exited = True
+            # A run that was cancelled with `cancel_run()` ends without an error, and without a result.
+            flow.is_partial |= result is None and isinstance(instance, _AGENTS)
             if isinstance(result, StreamingAgentChatResponse):
                 flow.is_streamed = True
                 if not flow.is_stream_over:
@@ -206,7 +220,8 @@ class Recorder:
             turns = self._turns.drain()
             self._flows.clear()
         for turn in turns:
-            self._observe(turn, None)
+            self._observe(turn.recall_ids, None)
+        self._observe(self._named.drain(), None)
 
     def flush(self) -> None:
         """Wait until everything seen so far is observed."""
@@ -231,26 +246,42 @@ class Recorder:
         if turn is None or flow is None:
             return
         text = "".join(flow.deltas) if flow.is_streamed else flow.text
-        if flow.is_partial:
-            self._observe(turn, None)
-        elif text.strip():
-            self._observe(turn, text)
+        is_over = flow.is_partial or bool(text.strip())
+        recall_ids = turn.recall_ids
+        if turn.name is not None:
+            recall_ids = list(dict.fromkeys([*self._named.take(turn.name), *recall_ids]))
+            if not is_over:
+                self._named.wait(turn.name, recall_ids)
+        if is_over:
+            self._observe(recall_ids, None if flow.is_partial else text)
         # Else nobody answered here, as when a retriever is called alone: whoever uses its nodes may still be judged.
 
-    def _observe(self, turn: Turn, text: str | None) -> None:
-        for recall_id in turn.recall_ids:
+    def _evicted(self, turn: Turn) -> None:
+        with self._lock:
+            self._flows.pop(turn.root, None)
+        self._unanswered(turn.recall_ids)
+
+    def _unanswered(self, recall_ids: list[str]) -> None:
+        # Not here: somebody else's span is just beginning.
+        self._observe(recall_ids, None, later=True)
+
+    def _observe(self, recall_ids: Iterable[str], text: str | None, *, later: bool = False) -> None:
+        for recall_id in recall_ids:
             asker = VERDICTS.take(recall_id)
             if asker is not None:
-                self._run(functools.partial(asker.observe, recall_id, text))
+                job = functools.partial(asker.observe, recall_id, text)
+                if later or _is_on_a_loop():
+                    self._submit(job)
+                else:
+                    job()
 
-    def _run(self, job: Callable[[], None]) -> None:
+    def _submit(self, job: Callable[[], None]) -> None:
+        # Handlers are called on the event loop; writing to the store there would stall everybody else.
         try:
-            asyncio.get_running_loop()
-        except RuntimeError:
+            future = self._worker.submit(_logged(job))
+        except RuntimeError:  # closed meanwhile
             job()
             return
-        # Handlers are called on the event loop; writing to the store there would stall everybody else.
-        future = self._worker.submit(_logged(job))
         with self._lock:
             self._under_way.add(future)
         future.add_done_callback(self._done)
@@ -264,6 +295,10 @@ class Recorder:
             result.response_gen = self._passing_async(root, result.response_gen)
         elif result.response_gen is not None:
             result.response_gen = self._passing(root, result.response_gen)
+        else:
+            return
+        # A generator that nobody ever starts does not reach its `finally`.
+        finalize(result.response_gen, self._heard, root, [], True).atexit = False
 
     def _passing(self, root: str, source: Iterable[str]) -> Generator[str, None, None]:
         texts: list[str] = []
@@ -366,7 +401,7 @@ class EngramSpanHandler(BaseSpanHandler[BaseSpan]):
         **kwargs: Any,
     ) -> None:
         """A span begins."""
-        self._recorder.started(id_, parent_span_id, instance)
+        self._recorder.started(id_, parent_span_id, instance, turn_name(tags))
 
     @_logged
     def prepare_to_exit_span(
@@ -378,7 +413,7 @@ class EngramSpanHandler(BaseSpanHandler[BaseSpan]):
         **kwargs: Any,
     ) -> None:
         """A span ends with a result."""
-        self._recorder.ended(id_, result)
+        self._recorder.ended(id_, result, instance)
 
     @_logged
     def prepare_to_drop_span(
@@ -455,8 +490,9 @@ def instrument(
     their end and turns that never ended leave the verdict unknown. `EngramMemory` judges its own turns and needs this
     only for retrievers and tools beside it; no recall is counted twice.
 
-    A retriever and a model that are called separately are two turns to LlamaIndex and cannot be correlated; wrap them
-    in a query engine or a workflow.
+    A retriever and a model that are called separately are two turns to LlamaIndex. Wrap them in a query engine or a
+    workflow, or name the turn: `with instrument_tags({"engram_turn": turn_id}):` around both calls, or one around each
+    with the same, unique id. What was recalled then waits for the first answer under that name.
 
     Args:
         source: Only recalls of this store, or of this scope and below. Default: all.
@@ -486,6 +522,24 @@ def _filter(source: Engram | Scope | None) -> Callable[[Asker], bool]:
     if isinstance(source, Scope):
         return lambda asker: source.contains(asker.binding.scope_for(asker.context))
     return lambda asker: asker.binding.engram is source
+
+
+def _is_on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _strip(result: Any) -> None:
+    """Take the citations out of an answer that is complete. Streams are the user's; nothing here reads them."""
+    if isinstance(result, StopEvent):
+        result = getattr(result, "result", None)
+    if isinstance(result, Response | AgentChatResponse) and result.response:
+        result.response = strip_citations(result.response)
+    elif isinstance(result, AgentOutput):
+        strip_message(result.response)
 
 
 def _recall_ids(result: Any) -> list[str]:

@@ -15,7 +15,7 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_serialize
 from llama_index.core.llms.llm import LLM
 from llama_index.core.memory import BaseMemory
 
-from engram_core import DEFAULT_K, Binding, Engram, InvalidInput, Message, Recall, Scope, bind
+from engram_core import DEFAULT_K, Binding, Engram, InvalidInput, Message, Recall, Scope, bind, strip_citations
 from engram_llamaindex.context import HANDLES, url_of
 from engram_llamaindex.conversation import Conversation, Question, agent_run
 from engram_llamaindex.convert import (
@@ -23,11 +23,13 @@ from engram_llamaindex.convert import (
     assistant_said,
     last_question,
     question_of,
+    strip_message,
     text_of,
     turns_of,
     user_said,
     with_text_first,
 )
+from engram_llamaindex.verdicts import VERDICTS
 
 logger = logging.getLogger("engram")
 
@@ -70,6 +72,8 @@ class EngramMemory(BaseMemory):
         token_limit: Tokens of text `get` returns at most, counting the recall and what the engine says it adds itself.
             The oldest turns are left out as a whole; the newest turn is always returned. `get_all` returns everything.
             Default: no limit.
+        cite: Ask the model to cite the facts it uses by markers, which makes the verdicts exact. They are not kept in
+            the history or remembered; whether the answer you get has them depends on the engine (docs/llamaindex.md).
         insert: `system` puts the recall in a system message before the history; `user` puts it into the user message
             that asked, for models that accept one system message only.
         principal: Who acts, such as `agent:helpdesk`. Default: the store's owner.
@@ -89,13 +93,14 @@ class EngramMemory(BaseMemory):
     k: int = Field(default=DEFAULT_K, ge=1, le=300)
     max_tokens: int | None = Field(default=None, ge=1)
     token_limit: int | None = Field(default=None, ge=1)
+    cite: bool = False
     insert: Literal["system", "user"] = "system"
     principal: str | None = None
     fail_open: bool = True
     history: list[ChatMessage] = Field(default_factory=list)
 
     _binding: Binding = PrivateAttr()
-    _conversation: Conversation = PrivateAttr(default_factory=Conversation)
+    _conversation: Conversation = PrivateAttr()
     _lock: threading.RLock = PrivateAttr(default_factory=threading.RLock)
 
     def __init__(
@@ -108,6 +113,7 @@ class EngramMemory(BaseMemory):
         k: int = DEFAULT_K,
         max_tokens: int | None = None,
         token_limit: int | None = None,
+        cite: bool = False,
         insert: Literal["system", "user"] = "system",
         principal: str | None = None,
         fail_open: bool = True,
@@ -130,14 +136,23 @@ class EngramMemory(BaseMemory):
             "k": k,
             "max_tokens": max_tokens,
             "token_limit": token_limit,
+            "cite": cite,
             "insert": insert,
             "principal": principal,
             "fail_open": fail_open,
             "history": [_copy(message) for message in history or ()],
         }
         super().__init__(**fields)
+        self._conversation = Conversation(on_timeout=self._abandon)
         self._binding = bind(
-            path, engram=engram, url=url, principal=principal, k=k, max_tokens=max_tokens, fail_open=fail_open
+            path,
+            engram=engram,
+            url=url,
+            principal=principal,
+            k=k,
+            max_tokens=max_tokens,
+            cite=cite,
+            fail_open=fail_open,
         )
 
     @classmethod
@@ -225,6 +240,8 @@ class EngramMemory(BaseMemory):
     # --- bookkeeping: in the caller's context, so that a task keeps its own question ----------------------------------
 
     def _ask(self, text: str | None) -> tuple[Question | None, list[Question]]:
+        if self.cite:
+            VERDICTS.citing(self._binding)
         with self._lock:
             return self._conversation.read((text or "").strip(), last_question(self.history))
 
@@ -232,8 +249,11 @@ class EngramMemory(BaseMemory):
         work = _Work()
         with self._lock:
             for message in messages:
-                self.history.append(_copy(message))
                 self._note(message, work)
+                if self.cite and message.role == MessageRole.ASSISTANT:
+                    # In place: engines and agents that return this very message then return it without markers.
+                    strip_message(message)
+                self.history.append(_copy(message))
         return work
 
     def _replace(self, messages: Sequence[ChatMessage]) -> _Work:
@@ -255,7 +275,7 @@ class EngramMemory(BaseMemory):
             answered = self._conversation.answer()
             if answered is not None:
                 work.answered.append((answered, answer))
-            work.to_add.append(assistant_said(answer))
+            work.to_add.append(assistant_said(strip_citations(answer) if self.cite else answer))
 
     # --- memory: anywhere ------------------------------------------------------------------------------------------
 
@@ -270,7 +290,10 @@ class EngramMemory(BaseMemory):
             self._binding.add(work.to_add, session=self.session_id)
         for question, answer in work.answered:
             self._settle(question, answer)
-        for question in work.abandoned:
+        self._abandon(work.abandoned)
+
+    def _abandon(self, questions: list[Question]) -> None:
+        for question in questions:
             self._settle(question, None)
 
     def _recall(self, text: str) -> Recall | None:
@@ -282,8 +305,7 @@ class EngramMemory(BaseMemory):
             self._binding.observe(question.recall.id, answer if question.is_shown else None)
 
     def _read(self, question: Question | None, abandoned: list[Question], reserved: int) -> list[ChatMessage]:
-        for old in abandoned:
-            self._settle(old, None)
+        self._abandon(abandoned)
         if question is None:
             return self._window(reserved)
         recall = question.recall_once(self._recall)

@@ -29,6 +29,8 @@ class EngramRetriever(BaseRetriever):
         max_tokens: Token budget of the recall; default the policy's.
         min_score: Drop facts below this score.
         session: Conversation the recalls are recorded under.
+        cite: Put a citation marker such as `[m1]` before each node's text. Your prompt has to ask for citations: add
+            `engram_core.CITE_INSTRUCTION`. Default False, or that of the memory given as scope.
         fail_open: Return no nodes, and log, when the memory is out of order.
         callback_manager: LlamaIndex's legacy callbacks.
         verbose: LlamaIndex's own flag.
@@ -48,6 +50,7 @@ class EngramRetriever(BaseRetriever):
         max_tokens: int | None = None,
         min_score: float | None = None,
         session: str | None = None,
+        cite: bool | None = None,
         fail_open: bool = True,
         callback_manager: CallbackManager | None = None,
         verbose: bool = False,
@@ -58,6 +61,7 @@ class EngramRetriever(BaseRetriever):
         self._max_tokens = max_tokens
         self._min_score = min_score
         self._session = session
+        self._cite = cite
 
     @property
     def binding(self) -> Binding:
@@ -73,6 +77,7 @@ class EngramRetriever(BaseRetriever):
             k=self._k,
             max_tokens=self._max_tokens,
             min_score=self._min_score,
+            cite=self._cite,
         )
         if recall is None:
             return []

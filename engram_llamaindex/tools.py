@@ -128,7 +128,13 @@ class _Hands:
     def recall(self, query: str) -> _Result:
         context = tags_now()
         recall = self._binding.recall(
-            query, context=context, session=self._session, k=self._k, max_tokens=self._max_tokens
+            # Several recalls may meet in one answer, and their markers would be the same.
+            query,
+            context=context,
+            session=self._session,
+            k=self._k,
+            max_tokens=self._max_tokens,
+            cite=False,
         )
         if recall is None:
             return _Result(OUT_OF_ORDER if query.strip() else "Say what to look for.")

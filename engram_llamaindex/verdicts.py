@@ -7,23 +7,27 @@ blocks are noted here while `instrument()` is on, and taken out by whoever settl
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from llama_index_instrumentation.span import active_span_id
 
-from engram_core import Binding, Recall
+from engram_core import Alarm, Binding, Recall
 
 MAX_OPEN: Final = 4096
+TIMEOUT_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who made a recall: the binding, and the context its scope was resolved with."""
+    """Who made a recall: the binding, the context its scope was resolved with, and whether it asked for citations."""
 
     binding: Binding
     context: Any
+    is_citing: bool = False
 
     def observe(self, recall_id: str, response: str | None) -> None:
         """Hand a response to the memory that was asked."""
@@ -37,15 +41,44 @@ class Watcher(Protocol):
         """A recall was made inside a span."""
         ...
 
+    def citing(self, span_id: str | None, asker: Asker) -> None:
+        """Somebody who settles his recalls himself asked for citations inside a span."""
+        ...
+
 
 class Verdicts:
-    """Recalls that await a verdict, by id. Thread-safe and bounded; empty while nobody watches."""
+    """Recalls that await a verdict, by id. Thread-safe, bounded in number and time; empty while nobody watches.
 
-    def __init__(self, max_open: int = MAX_OPEN) -> None:
-        self._lock = threading.Lock()
-        self._askers: OrderedDict[str, Asker] = OrderedDict()
+    Args:
+        max_open: Recalls kept; the oldest is forgotten beyond that, which leaves its verdict unknown.
+        timeout_s: Seconds after which a recall nobody settled is forgotten: with the next one, and in an idle process
+            at the latest after as many seconds again.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_open: int = MAX_OPEN,
+        timeout_s: float = TIMEOUT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        # Reentrant: the garbage collector may close an abandoned stream, which reports here, in the middle of anything.
+        self._lock = threading.RLock()
+        self._askers: OrderedDict[str, tuple[float, Asker]] = OrderedDict()
         self._watchers: tuple[Watcher, ...] = ()
         self._max_open = max_open
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._alarm = Alarm(self.sweep, timeout_s)
+
+    def __len__(self) -> int:
+        """Recalls kept."""
+        return len(self._askers)
+
+    def sweep(self) -> None:
+        """Forget the recalls that are too many or too old."""
+        with self._lock:
+            self._prune()
 
     def watch(self, watcher: Watcher) -> None:
         """Tell `watcher` of every recall from now on."""
@@ -65,21 +98,37 @@ class Verdicts:
             watchers = self._watchers
             if not watchers:
                 return
-            self._askers[recall.id] = Asker(binding, context)
-            while len(self._askers) > self._max_open:
-                self._askers.popitem(last=False)
+            is_citing = any(scored.marker for scored in recall.facts)
+            self._askers[recall.id] = (self._clock(), Asker(binding, context, is_citing))
+            self._prune()
         for watcher in watchers:
             watcher.saw(active_span_id.get(), recall.id)
+
+    def citing(self, binding: Binding) -> None:
+        """Note that the answer of the active span will cite what `binding` recalled."""
+        for watcher in self._watchers:
+            watcher.citing(active_span_id.get(), Asker(binding, None, is_citing=True))
 
     def asker(self, recall_id: str) -> Asker | None:
         """Who made a recall; None if it is settled or unknown here."""
         with self._lock:
-            return self._askers.get(recall_id)
+            found = self._askers.get(recall_id)
+            return found[1] if found is not None else None
 
     def take(self, recall_id: str) -> Asker | None:
         """Like `asker`, and nobody else gets it any more: the caller observes."""
         with self._lock:
-            return self._askers.pop(recall_id, None)
+            found = self._askers.pop(recall_id, None)
+            return found[1] if found is not None else None
+
+    def _prune(self) -> None:
+        limit = self._clock() - self._timeout_s
+        while self._askers:
+            at, _ = next(iter(self._askers.values()))
+            if len(self._askers) <= self._max_open and at >= limit:
+                self._alarm.set()
+                return
+            self._askers.popitem(last=False)
 
 
 VERDICTS: Final = Verdicts()

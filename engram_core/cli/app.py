@@ -131,6 +131,9 @@ def recall(
     include_archived: Annotated[
         bool, typer.Option("--include-archived", help="Also search what was archived and can still be restored.")
     ] = False,
+    cite: Annotated[
+        bool, typer.Option("--cite", help="Put markers before the lines and ask the model to cite them.")
+    ] = False,
     explain_: Annotated[bool, typer.Option("--explain", help="Also what was dropped, and by which rule.")] = False,
     context: Annotated[
         bool, typer.Option("--context", help="Print the context for a prompt and nothing else.")
@@ -150,6 +153,7 @@ def recall(
             kinds=kinds or (),
             session=session,
             include_archived=include_archived,
+            cite=cite,
         )
     view = views.recalled(scope, found, with_dropped=explain_)
     if context:

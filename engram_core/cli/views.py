@@ -77,6 +77,7 @@ def _scored(rank: int, item: ScoredFact) -> View:
         "terms": dict(item.terms),
         "text": item.text,
         "tokens": item.tokens,
+        "marker": item.marker,
         "scope": fact.scope.path,
         "members": list(item.members),
         "kind": fact.kind,

@@ -50,6 +50,8 @@ class ScoredFact:
         members: Of a merged fact, the ids of the originals that were rendered, best first, one line of `text` each in
             that order; `score` and `terms` are the best one's. Empty for other facts.
         message_ids: The messages behind what was rendered.
+        markers: What the answer cites each line of `text` by, such as `m1`, which stands in front of it as `[m1]`;
+            empty unless the recall was made with `cite=True`.
     """
 
     fact: Fact
@@ -59,6 +61,12 @@ class ScoredFact:
     tokens: int
     members: tuple[str, ...] = ()
     message_ids: tuple[str, ...] = ()
+    markers: tuple[str, ...] = ()
+
+    @property
+    def marker(self) -> str | None:
+        """The first of `markers`; a merged fact has one for each line."""
+        return self.markers[0] if self.markers else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +142,15 @@ class AddResult:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Which facts of a recall appear in the response: ids in rank order, and each one's attribution terms."""
+    """Which facts of a recall appear in the response: ids in rank order, and each one's attribution terms.
+
+    Attributes:
+        text: The response; without citation markers if the recall was made with `cite=True`. Empty if there was none.
+    """
 
     recall_id: str
     used: tuple[str, ...]
     unused: tuple[str, ...]
     unknown: tuple[str, ...]
     terms: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    text: str = ""

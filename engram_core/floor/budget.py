@@ -14,6 +14,7 @@ from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.floor.fence import close_fence, defused, open_fence
+from engram_core.measure import citations
 from engram_core.measure.dates import RELATIVE_TIME
 
 Count = Callable[[str], int]
@@ -42,11 +43,12 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A shown fact: its place in the ranking, its rendered line and that line's tokens."""
+    """A shown fact: its place in the ranking, its rendered line, that line's tokens, and its marker if it has one."""
 
     place: int
     text: str
     tokens: int
+    marker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Limits:
         kinds: Only these kinds; empty for all.
         query: A fact that says just this is dropped: the question is no answer to itself.
         is_dated: Show every fact's day; otherwise only where the words need it ("yesterday").
+        is_cited: Put a marker before every line and ask the model to cite them.
     """
 
     k: int
@@ -84,6 +87,7 @@ class Limits:
     kinds: frozenset[str] = frozenset()
     is_dated: bool = True
     query: str = ""
+    is_cited: bool = False
 
 
 def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker: str, count: Count) -> Packed:
@@ -104,13 +108,13 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
     lines: list[Line] = []
     dropped: list[tuple[int, Reason]] = []
     seen: dict[str, int] = {}
-    shown: dict[str, float] = {}
+    facts_shown: dict[str, float] = {}
     count_shown = 0
     days: set[date] = set()
     spent = count(_render([], ranked, marker, limits))
     for place, item in enumerate(ranked):
         reason = ruled_out(item, limits, policy)
-        best = shown.get(item.shown_as.id)
+        best = facts_shown.get(item.shown_as.id)
         is_another = best is None or item.score < FOCUS * best
         if reason is None and is_another and count_shown >= limits.k:
             reason = Reason("rank", f"{limits.k} better facts are shown already.", {"rank": place + 1})
@@ -120,7 +124,9 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         if reason is not None:
             dropped.append((place, reason))
             continue
-        tokens = count(text) + 1
+        name = citations.marker(len(lines) + 1) if limits.is_cited else None
+        line = text if name is None else citations.marked(citations.unforged(text), name)
+        tokens = count(line) + 1
         day = item.fact.said_at.date()
         is_new_day = day not in days and _needs_day(item.fact, limits)
         needed = tokens + (count(_heading(day, days)) + 1 if is_new_day else 0)
@@ -131,9 +137,9 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         if is_new_day:
             days.add(day)
         seen[text] = place
-        shown.setdefault(item.shown_as.id, item.score)
+        facts_shown.setdefault(item.shown_as.id, item.score)
         count_shown += is_another
-        lines.append(Line(place, text, tokens))
+        lines.append(Line(place, line, tokens, name))
     packed = _trimmed(lines, dropped, ranked, limits, marker, count)
     return replace(packed, is_full=count_shown >= limits.k and len(packed.lines) == len(lines))
 
@@ -221,4 +227,5 @@ def _render(lines: Sequence[Line], ranked: Sequence[Ranked], marker: str, limits
                 body.append(_heading(day, shown[-1:]))
                 shown.append(day)
             body.append(line.text)
-    return "\n".join([open_fence(marker), *body, close_fence(marker)])
+    asked = [citations.CITE_INSTRUCTION] if limits.is_cited else []
+    return "\n".join([open_fence(marker), *asked, *body, close_fence(marker)])

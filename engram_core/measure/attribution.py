@@ -17,7 +17,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_core.measure import content, days, words
+from engram_core.measure import citations, content, days, words
 
 Band = Literal["cited", "strict", "balanced", "claimed", "none"]
 DocumentFrequency = Callable[[str], int] | Mapping[str, int]
@@ -85,7 +85,6 @@ _HEDGE: Final = re.compile(
 _BUT: Final = re.compile(r"\bbut\b")
 _SENTENCE_END: Final = re.compile(r"[.!?]+(?=\s|$|[\"')\]])|[\n;]+")
 _CLAUSE_END: Final = re.compile(r",(?!\d)|:(?!\d)|\)|\]| and | - ", re.IGNORECASE)
-_MARKERS: Final = re.compile(r"\[\s*(m\d{1,4}(?:\s*,\s*m\d{1,4}){0,50})\s*\]", re.IGNORECASE)
 _DATE_MARK: Final = "\ue000"
 """Stands around the number of a date while its sentence is cut up; a comma inside the date must not cut."""
 _DATE_MARKS: Final = re.compile(_DATE_MARK + r"(\d+)" + _DATE_MARK)
@@ -116,6 +115,7 @@ class Verdict:
     Attributes:
         band: `strict` for counters, ranking and eviction; `balanced` for display ("probably used"); `cited` if the
             response names the fact's marker and overlaps with it; `claimed` if it names the marker without overlap.
+            Both are exact: the model itself said so.
         probability: Of use, 0 to 1: a prior measured on LoCoMo, to be re-fitted per deployment.
         evidence: What speaks for and against, in log-odds by name; `probability` is the logistic of their sum. Empty
             for a fact that shares nothing with the response beyond the question.
@@ -130,8 +130,8 @@ class Verdict:
 
     @property
     def used(self) -> bool:
-        """Whether to report the fact as used: bands cited, strict and balanced."""
-        return self.band in ("cited", "strict", "balanced")
+        """Whether to report the fact as used: every band but none."""
+        return self.band != "none"
 
     @property
     def weight(self) -> float:
@@ -183,8 +183,8 @@ def attribute(
     """
     if not shown:
         return []
-    cited = _cited(response[:LONGEST_RESPONSE])
-    read = _read(_MARKERS.sub(" ", response[:LONGEST_RESPONSE]))
+    cited, plain = _markers(response[:LONGEST_RESPONSE])
+    read = _read(plain)
     facts = _Facts(shown)
     scale = _Scale(facts, max(facts_in_scope, len(shown)), document_frequency)
     table = _table(read, question, facts, scale)
@@ -194,7 +194,7 @@ def attribute(
 
 def sentences(response: str) -> list[str]:
     """What of a response to compare by meaning: its sentences without refusals and markers, at most 16 pieces."""
-    plain = _MARKERS.sub(" ", response[:LONGEST_RESPONSE])
+    plain = citations.spaced(response[:LONGEST_RESPONSE])
     found = [part.strip() for part in _SENTENCE_END.split(plain) if part and content.tokens(part)]
     kept = [part for part in found if not is_refusal(part)]
     together = math.ceil(len(kept) / MOST_SENTENCES)
@@ -215,11 +215,6 @@ def is_refusal(sentence: str) -> bool:
 class _Clause(NamedTuple):
     tokens: frozenset[str]
     dates: tuple[days.Named, ...]
-
-
-def _cited(response: str) -> frozenset[str]:
-    """The citation markers in a response, lower-case."""
-    return frozenset(marker.strip().lower() for group in _MARKERS.findall(response) for marker in group.split(","))
 
 
 def _read(text: str) -> list[list[_Clause]]:
@@ -483,3 +478,10 @@ def _verdicts(
 
 def _logistic(log_odds: float) -> float:
     return 1.0 / (1.0 + math.exp(-log_odds))
+
+
+def _markers(response: str) -> tuple[frozenset[str], str]:
+    """The markers that a response cites, those of refusing sentences left out, and the response without any."""
+    sentences = _SENTENCE_END.split(citations.before_stops(response))
+    claims = "\n".join(sentence for sentence in sentences if not is_refusal(sentence))
+    return citations.cited(claims), citations.spaced(response)

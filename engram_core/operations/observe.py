@@ -13,6 +13,7 @@ from engram_core.domain.errors import EmbedderMismatch, EmbeddingFailed, Invalid
 from engram_core.domain.recall import Usage
 from engram_core.domain.scope import Scope
 from engram_core.measure.attribution import Shown, Verdict, attribute, sentences
+from engram_core.measure.citations import strip_citations
 from engram_core.measure.columns import vectors
 from engram_core.measure.content import lexical_stems
 from engram_core.operations.context import Context
@@ -37,7 +38,8 @@ def observe(
     kept = (response or "").encode("utf-8", "replace")[:MAX_RESPONSE_BYTES].decode("utf-8", "ignore")
     question = _question(context, row) if any(verdict["verdict"] != "unknown" for verdict in verdicts) else None
     context.ledger.record_usage(UsageRow(recall_id, scope, now, kept, verdicts, question))
-    return usage_of(recall_id, verdicts)
+    is_cited = any("markers" in fact for fact in row.facts)
+    return usage_of(recall_id, verdicts, strip_citations(response or "") if is_cited else response or "")
 
 
 def _question(context: Context, row: RecallRow) -> NDArray[np.float16] | None:
@@ -59,8 +61,11 @@ def _verdicts(
     # Of a merged fact the originals that were rendered are judged, each for itself: they are what later recalls rank.
     members = {fact["id"]: list(fact.get("members", ())) for fact in row.facts}
     rendered = [id_ for fact in row.facts for id_ in members[fact["id"]] or [fact["id"]]]
+    names = [name for fact in row.facts for name in fact.get("markers") or [None] * len(members[fact["id"]] or [None])]
+    marker_of = dict(zip(rendered, names, strict=True))
     shown = [
-        Shown(fact.id, fact.display, fact.said_at, speaker=fact.speaker) for fact in context.ledger.facts(rendered)
+        Shown(fact.id, fact.display, fact.said_at, marker_of[fact.id], fact.speaker)
+        for fact in context.ledger.facts(rendered)
     ]
     states = context.ledger.scopes([row.scope])
     scope_size = states[0].recallable if states else len(shown)
@@ -119,8 +124,8 @@ def _verdict(fact_id: str, judged: Verdict | None) -> dict[str, Any]:
     return {"id": fact_id, "verdict": verdict, "band": judged.band, "terms": judged.terms}
 
 
-def usage_of(recall_id: str, verdicts: Any) -> Usage:
-    """Verdict rows as a Usage."""
+def usage_of(recall_id: str, verdicts: Any, text: str = "") -> Usage:
+    """Verdict rows as a Usage; `text` is what the user may see of the response."""
     by: dict[str, list[str]] = {"used": [], "unused": [], "unknown": []}
     told = [verdict for verdict in verdicts if "of" not in verdict]
     for verdict in told:
@@ -131,4 +136,5 @@ def usage_of(recall_id: str, verdicts: Any) -> Usage:
         unused=tuple(by["unused"]),
         unknown=tuple(by["unknown"]),
         terms={verdict["id"]: verdict["terms"] for verdict in told},
+        text=text,
     )

@@ -16,6 +16,7 @@ from engram_core.domain.recall import Dropped, Query, Recall, Scored, ScoredFact
 from engram_core.domain.scope import Scope
 from engram_core.floor import access, budget
 from engram_core.measure import dates
+from engram_core.measure.citations import strip_citations
 from engram_core.operations.add import view_of
 from engram_core.operations.context import Context
 from engram_core.ports import RecallRow
@@ -43,6 +44,7 @@ class Asked:
     kinds: frozenset[str]
     session: str | None
     include_archived: bool = False
+    is_cited: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
@@ -120,7 +122,11 @@ def _injected(choice: _Choice) -> list[str]:
     """What a prompt now holds: the lines, and their days in the ways an answer may spell them."""
     lines = choice.packed.lines
     days = {choice.ranked[line.place].fact.said_at.date() for line in lines}
-    return [*(line.text for line in lines), *(f"{day.day} {day:%b %B %Y}" for day in sorted(days))]
+    return [*(_unmarked(line) for line in lines), *(f"{day.day} {day:%b %B %Y}" for day in sorted(days))]
+
+
+def _unmarked(line: budget.Line) -> str:
+    return line.text if line.marker is None else strip_citations(line.text)
 
 
 def _chosen(
@@ -135,7 +141,9 @@ def _chosen(
     """Read the best candidates' facts and pack them; read on only while there is room for more."""
     is_about_time = dates.asks_when(asked.text) or bool(dates.named_dates(asked.text))
     budgeted = asked.max_tokens or policy.token_budget
-    limits = budget.Limits(asked.k, budgeted, asked.min_score, now, asked.kinds, is_about_time, asked.text)
+    limits = budget.Limits(
+        asked.k, budgeted, asked.min_score, now, asked.kinds, is_about_time, asked.text, asked.is_cited
+    )
     marker = f"{context.rng.randrange(10**_MARKER_DIGITS):0{_MARKER_DIGITS}d}"
     reach = asked.k + _READ_FIRST
     while True:
@@ -233,6 +241,7 @@ def _scored_fact(choice: _Choice, lines: Sequence[budget.Line]) -> ScoredFact:
         text="\n".join(line.text for line in lines),
         tokens=sum(line.tokens for line in lines),
         members=tuple(item.fact.id for item in ranked) if is_merged else (),
+        markers=tuple(line.marker for line in lines if line.marker is not None),
         message_ids=tuple(dict.fromkeys(id_ for item in ranked for id_ in item.fact.origin.message_ids)),
     )
 
@@ -244,7 +253,8 @@ def _dropped(item: Scored, ranked: budget.Ranked, reason: Reason) -> Dropped:
 def _told(item: ScoredFact) -> dict[str, Any]:
     told = {"id": item.fact.id, "version": item.fact.version, "score": item.score, "terms": item.terms}
     # Of a merged fact, what was rendered: the examiner must not judge words that no model saw.
-    return {**told, "members": list(item.members)} if item.members else told
+    lines = {"members": list(item.members), "markers": list(item.markers)}
+    return told | {name: values for name, values in lines.items() if values}
 
 
 def _record(

@@ -319,7 +319,7 @@ def test_a_failing_model_leaves_the_verdict_unknown_and_the_error_whole(
     with pytest.raises(RuntimeError, match="no capacity"):
         agent.invoke(asks(QUESTION))
     assert len(ledger.recalls(fact_id)) == 1
-    assert ledger.verdicts(fact_id) == []
+    assert ledger.verdicts(fact_id) == ["unknown"]
 
 
 @pytest.mark.parametrize("is_async", [False, True])

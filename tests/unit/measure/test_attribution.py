@@ -293,9 +293,21 @@ def test_citation_markers() -> None:
     shown = [Shown("a", FACTS[0], AT, "m1"), Shown("b", FACTS[1], AT, "m2"), Shown("c", FACTS[5], AT, "m3")]
     verdicts = attribute("She moved somewhere in March [M1, m3].", QUESTION, shown, SCOPE, {})
     assert [verdict.band for verdict in verdicts] == ["cited", "none", "claimed"]
-    assert [verdict.used for verdict in verdicts] == [True, False, False]
+    assert [verdict.used for verdict in verdicts] == [True, False, True]
     assert verdicts[0].weight >= 0.74
     assert verdicts[2].weight == 0.5
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    ["I don't know where she lives [m1].", "I don't know where she lives. [m1]", "There is no record [m1, m2]."],
+)
+def test_a_marker_on_a_refusal_credits_nothing(refusal: str) -> None:
+    """Models tag what they looked at; not knowing is still not using."""
+    shown = [Shown("a", FACTS[0], AT, "m1"), Shown("b", FACTS[1], AT, "m2")]
+    assert not any(verdict.used for verdict in attribute(refusal, QUESTION, shown, SCOPE, {}))
+    told = f"{refusal} But yes [m2]."
+    assert [verdict.used for verdict in attribute(told, QUESTION, shown, SCOPE, {})] == [False, True]
 
 
 def test_a_marker_nobody_was_shown_counts_for_nothing() -> None:
