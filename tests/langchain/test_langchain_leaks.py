@@ -18,6 +18,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnablePassthrough
 from langchain_support import ALICE, ANSWER, FACT, QUESTION, Ledger, Scripted, asks, calls
+from support_learning import learn_all_it_can
 
 from engram_core import Engram
 from engram_core.models.tokens import EstimatingCounter
@@ -119,6 +120,7 @@ def test_turns_of_every_sort_leave_nothing_behind(tmp_path: Path, small_maps: No
     # The usual counter keeps the counts of some ten thousand texts, and every recall's text is a new one.
     with Engram.open(tmp_path / "store", token_counter=EstimatingCounter()) as engram:
         engram.memory(ALICE).add(FACT)
+        learn_all_it_can(engram, ALICE, QUESTION, FACT)
         handler = EngramCallbackHandler(max_open=50)
         assert grows(turns, endings(engram, handler)) < 1.0
         assert handler.open_turns <= 50

@@ -19,6 +19,7 @@ from llama_index.core.chat_engine import SimpleChatEngine
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index_instrumentation.dispatcher import instrument_tags
 from llamaindex_support import ANSWER, FACT, QUESTION, SCOPE, ScriptedLLM, Watched, agent_llm, calls, says
+from support_learning import learn_all_it_can
 
 from engram_core import Engram
 from engram_core.models.tokens import EstimatingCounter
@@ -105,6 +106,7 @@ def test_turns_of_every_sort_leave_nothing_behind(tmp_path: Path, small_maps: No
     """Maps are full and stay that full; the second half of the turns costs no memory."""
     with Engram.open(tmp_path / "store", token_counter=EstimatingCounter()) as engram:
         engram.memory(SCOPE).add(FACT, session="earlier")
+        learn_all_it_can(engram, SCOPE, QUESTION, FACT)
         with instrument(engram, max_open=BOUND) as on:
             assert grows(turns, endings(engram)) < 1.0
             on.flush()
