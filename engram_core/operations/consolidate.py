@@ -200,7 +200,8 @@ def apply(
         if progress is not None:
             progress(number, len(planned.due))
     if planned.mark:
-        _remember(context, planned.scope, planned.mark, min(hand.seen, planned.again or hand.seen))
+        seen = hand.seen if planned.again is None else min(hand.seen, planned.again)
+        _remember(context, planned.scope, planned.mark, seen)
     return Consolidated(tuple(hand.made), hand.archived, hand.refused, hand.moved)
 
 
