@@ -200,7 +200,8 @@ def apply(
         if progress is not None:
             progress(number, len(planned.due))
     if planned.mark:
-        _remember(context, planned.scope, planned.mark, min(hand.seen, planned.again or hand.seen))
+        seen = hand.seen if planned.again is None else min(hand.seen, planned.again)
+        _remember(context, planned.scope, planned.mark, seen)
     return Consolidated(tuple(hand.made), hand.archived, hand.refused, hand.moved)
 
 
@@ -259,20 +260,24 @@ class _Row(NamedTuple):
     context: bytes
 
 
-def _row(row: Indexed) -> _Row | None:
+def _row(row: Indexed, *, with_context: bool = True) -> _Row | None:
     """None for what cannot be clustered: not live, or without vectors."""
     if row.status != _LIVE or row.content is None or row.context is None:
         return None
     group = (row.speaker, row.trust, row.valid_from, row.valid_until)
-    return _Row(row.id, row.seq, group, row.body_length, row.members != "[]", row.content, row.context)
+    return _Row(
+        row.id, row.seq, group, row.body_length, row.members != "[]", row.content, row.context if with_context else b""
+    )
 
 
 def _changed(context: Context, scope_id: int, after: int) -> Iterator[_Row]:
     """The rows that changed after a sequence number, page by page, so that only what is needed stays in memory."""
     latest: dict[str, _Row | None] = {}
-    while page := context.ledger.changes(scope_id, after, _PAGE):
-        latest |= {row.id: _row(row) for row in page}
-        after = page[-1].seq
+    last = after
+    while page := context.ledger.changes(scope_id, last, _PAGE):
+        # Neighbours are looked up by context vectors, and only around what is new.
+        latest |= {row.id: _row(row, with_context=after > 0) for row in page}
+        last = page[-1].seq
     return (row for row in latest.values() if row is not None)
 
 

@@ -266,3 +266,38 @@ def test_a_principal_is_noted_and_reads_its_own_scope_only(filled: Cli) -> None:
     assert "acme/support" in {fact["scope"] for fact in filled.json(*question)["facts"]}
     as_agent = filled.json(*question, "--principal", "agent:helpdesk")
     assert {fact["scope"] for fact in as_agent["facts"]} == {SCOPE}
+
+
+TEA = (
+    "I drink green tea every morning.",
+    "Green tea with jasmine is my favourite drink.",
+    "I bought 3 kinds of green tea.",
+    "My green tea pot broke in May.",
+    "I prefer green tea to black tea.",
+)
+
+
+def test_brief_prints_the_text_and_says_what_it_costs(cli: Cli) -> None:
+    cli("add", SCOPE, "I prefer tea to coffee.", "We decided to use PostgreSQL.")
+    said = cli("brief", SCOPE, "--max-tokens", "200")
+    assert "preference:\nUser: I prefer tea to coffee." in said.out
+    assert said.err.startswith("2 facts, ")
+    view = cli.json("brief", SCOPE)
+    assert cli("brief", SCOPE, "--context").out.splitlines()[1:-1] == view["text"].splitlines()[1:-1]
+    assert view["tokens"] <= 1_000
+    assert [fact["text"] for fact in view["facts"]]
+
+
+def test_split_and_explain_show_what_a_consolidated_fact_stands_for(cli: Cli) -> None:
+    cli("add", SCOPE, *TEA)
+    with Engram.open(cli.store) as engram:
+        engram.memory(SCOPE).consolidate()
+    (fact,) = cli.json("list", SCOPE)["facts"]
+    assert fact["form"] == "merged"
+    told = cli("explain", fact["id"]).out
+    assert "merged of 5 originals:" in told
+    assert f"({fact['consolidated_from'][0]}, archived)" in told
+    assert "stands for it" in cli("explain", fact["consolidated_from"][0]).out
+    assert cli.json("recall", SCOPE, "tea pot")["facts"][0]["members"]
+    assert [row["fact"] for row in cli("split", fact["id"]).rows] == [f"User: {text}" for text in TEA]
+    assert len(cli.json("list", SCOPE)["facts"]) == 5

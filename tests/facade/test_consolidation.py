@@ -24,10 +24,12 @@ TEA = (
 OTHER = ("My train leaves at nine.", "The garden needs water.")
 
 
-@pytest.fixture(params=["memory", "sqlite", "indexed"])
+@pytest.fixture(params=["memory", "sqlite", "indexed", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engram]:
-    """Scanned whole, scanned on disk, and through the vector index."""
+    """Scanned whole, in memory and on both databases, and through the vector index."""
     url = ":memory:" if request.param == "memory" else str(tmp_path / "store")
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
     with Engram.open(url, exact_limit=0 if request.param == "indexed" else 2_000) as engram:
         yield engram
 

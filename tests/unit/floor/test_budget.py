@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -73,3 +74,25 @@ def test_tokens_stay_within_the_budget_and_everybody_is_accounted_for(facts, tok
     assert len(packed.lines) <= k
     places = [line.place for line in packed.lines] + [place for place, _ in packed.dropped]
     assert sorted(places) == list(range(len(items)))
+
+
+def merged(score: float, number: int, parent: Fact) -> Ranked:
+    return Ranked(fact(number, f"original {number}"), score, parent)
+
+
+def test_originals_that_match_alike_count_as_one_fact():
+    parent = fact(100, "all of it")
+    items = [merged(1.0, 1, parent), merged(0.8, 2, parent), Ranked(fact(3, "another"), 0.75), merged(0.6, 4, parent)]
+    packed = pack(items, limits(k=1), MemoryPolicy(), "0" * 8, len)
+    assert [line.place for line in packed.lines] == [0, 1]
+    assert [(place, reason.rule) for place, reason in packed.dropped] == [(2, "rank"), (3, "rank")]
+    assert packed.is_full
+    # What matches much worse needs a place of its own.
+    assert [line.place for line in pack(items, limits(k=2), MemoryPolicy(), "0" * 8, len).lines] == [0, 1, 2]
+    assert [line.place for line in pack(items, limits(k=3), MemoryPolicy(), "0" * 8, len).lines] == [0, 1, 2, 3]
+
+
+def test_what_binds_a_merged_fact_binds_its_originals():
+    expired = replace(fact(100, "all of it"), valid_until=NOW)
+    packed = pack([merged(1.0, 1, expired)], limits(), MemoryPolicy(), "0" * 8, len)
+    assert [reason.rule for _, reason in packed.dropped] == ["expired"]
