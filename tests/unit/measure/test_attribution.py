@@ -211,7 +211,7 @@ def test_a_fact_of_the_speaker_who_was_not_asked_about_needs_more() -> None:
 
 
 def test_a_list_uses_the_facts_behind_its_items() -> None:
-    assert used("Violin, half marathon", "What do they do?") == ["f1", "f4"]
+    assert used("Violin in Porto, half marathon in Seville", "What do they do?") == ["f1", "f4"]
 
 
 def test_numbers_tell_facts_apart() -> None:
