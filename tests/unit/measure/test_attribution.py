@@ -380,6 +380,6 @@ def test_a_refusal_uses_nothing_whatever_it_names(refusal: str, named: str) -> N
 def test_hostile_responses_take_bounded_time(response: str) -> None:
     source = random.Random(1)
     shown = [Shown(str(n), " ".join("".join(source.choices("abcde", k=5)) for _ in range(40))) for n in range(50)]
-    started = time.perf_counter()
+    started = time.process_time()
     attribute(response, "?", shown, 1000, None)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
