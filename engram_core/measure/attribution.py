@@ -31,13 +31,13 @@ LONGEST_RESPONSE: Final = 50_000
 MOST_SENTENCES: Final = 16
 """Sentences of a response that are compared by meaning."""
 WEIGHTS: Final[Mapping[str, float]] = {
-    "base": -5.07,
-    "clause": 3.35,
-    "lead": 3.66,
-    "topic": 2.03,
-    "speaker": 2.48,
-    "alone": 1.09,
-    "meaning": 1.08,
+    "base": -5.16,
+    "clause": 3.00,
+    "lead": 3.93,
+    "topic": 1.73,
+    "speaker": 2.40,
+    "alone": 1.07,
+    "meaning": 0.96,
 }
 """What a unit of each piece of evidence adds to the log-odds of use; `base` is where they start."""
 _MEANING_UNKNOWN: Final = 0.3

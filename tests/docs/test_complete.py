@@ -164,7 +164,7 @@ NUMBERS = [
     ("algorithms.md", f"| band `strict` | probability of {attribution.STRICT:.2f} or more |"),
     ("algorithms.md", f"| band `balanced` | probability of {attribution.BALANCED:.2f} or more |"),
     ("algorithms.md", f"for up to {attribution.MOST_SENTENCES} pieces of the answer"),
-    *[("algorithms.md", f"| `{name}` | {weight} |") for name, weight in attribution.WEIGHTS.items()],
+    *[("algorithms.md", f"| `{name}` | {weight:.2f} |") for name, weight in attribution.WEIGHTS.items()],
     ("algorithms.md", f"{attribution.LONGEST_RESPONSE:,} characters"),
     ("custom-adapter.md", f"beyond {binding.MAX_QUERY:,} characters"),
     ("api.md", f"{turns.DEFAULT_MAX_OPEN:,} turns, {turns.DEFAULT_TIMEOUT_S:.0f} seconds"),

@@ -211,7 +211,7 @@ def test_a_fact_of_the_speaker_who_was_not_asked_about_needs_more() -> None:
 
 
 def test_a_list_uses_the_facts_behind_its_items() -> None:
-    assert used("Violin, half marathon", "What do they do?") == ["f1", "f4"]
+    assert used("Violin in Porto, half marathon in Seville", "What do they do?") == ["f1", "f4"]
 
 
 def test_numbers_tell_facts_apart() -> None:
@@ -392,6 +392,6 @@ def test_a_refusal_uses_nothing_whatever_it_names(refusal: str, named: str) -> N
 def test_hostile_responses_take_bounded_time(response: str) -> None:
     source = random.Random(1)
     shown = [Shown(str(n), " ".join("".join(source.choices("abcde", k=5)) for _ in range(40))) for n in range(50)]
-    started = time.perf_counter()
+    started = time.process_time()
     attribute(response, "?", shown, 1000, None)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
