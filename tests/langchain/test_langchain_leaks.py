@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
@@ -20,7 +22,7 @@ from langchain_core.runnables import RunnablePassthrough
 from langchain_support import ALICE, ANSWER, FACT, QUESTION, Ledger, Scripted, asks, calls
 from support_learning import learn_all_it_can
 
-from engram_core import Engram
+from engram_core import Binding, Engram
 from engram_core.models.tokens import EstimatingCounter
 from engram_langchain import EngramCallbackHandler, EngramMemory, EngramMiddleware, EngramRetriever, create_agent
 from engram_langchain.held import Held
@@ -131,6 +133,44 @@ def test_turns_of_every_sort_leave_nothing_behind(tmp_path: Path, small_maps: No
         assert len(NAMED) <= BOUND
         handler.close()
         assert handler.open_turns == 0
+
+
+class Deaf(Binding):
+    """A memory that takes no time: what is counted here are the hooks' own maps."""
+
+    def observe(self, recall_id: str, response: str | None, *, context: Any = None) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("turns", [5_000, pytest.param(100_000, marks=pytest.mark.full)])
+def test_a_hundred_thousand_turns_of_events_leave_nothing_behind(small_maps: None, turns: int) -> None:
+    """The events of a turn without the framework around them; every third one fails, every seventh one never ends."""
+    handler, binding = EngramCallbackHandler(max_open=50), Deaf(ALICE)
+    answer = Scripted(replies=[ANSWER]).generate([[]])
+
+    def turn(number: int) -> None:
+        root, inner, model = uuid4(), uuid4(), uuid4()
+        named = {"engram_turn": str(number)} if number % 5 == 0 else None
+        handler.on_chain_start({}, {}, run_id=root, metadata=named)
+        handler.on_retriever_start({}, QUESTION, run_id=inner, parent_run_id=root)
+        VERDICTS.opened(f"r{number}", binding, run_id=inner)
+        handler.on_retriever_end([Document("x", metadata={"recall_id": f"r{number}"})], run_id=inner)
+        if number % 7 == 0:
+            return
+        handler.on_chat_model_start({}, [[]], run_id=model, parent_run_id=root)
+        if number % 3 == 0:
+            handler.on_llm_error(RuntimeError("no capacity"), run_id=model)
+            handler.on_chain_error(RuntimeError("no capacity"), run_id=root)
+        else:
+            handler.on_llm_end(answer, run_id=model)
+            handler.on_chain_end(ANSWER, run_id=root)
+
+    numbers = itertools.count()
+    assert grows(turns, [lambda: turn(next(numbers))]) < 0.5
+    assert handler.open_turns <= 50
+    assert handler._turns.runs <= 100
+    assert len(handler._speaking) == len(handler._seen) == 0
+    assert max(len(VERDICTS), len(VERDICTS._by_run), len(NAMED)) <= BOUND
 
 
 def test_an_idle_process_releases_recalls_and_texts(engram: Engram, fact_id: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,7 +23,7 @@ from llama_index_instrumentation.dispatcher import instrument_tags
 from llamaindex_support import ANSWER, FACT, QUESTION, SCOPE, ScriptedLLM, Watched, agent_llm, calls, says
 from support_learning import learn_all_it_can
 
-from engram_core import Engram
+from engram_core import Binding, Engram
 from engram_core.models.tokens import EstimatingCounter
 from engram_llamaindex import EngramMemory, EngramRetriever, engram_tools, instrument
 from engram_llamaindex.conversation import Conversation
@@ -117,6 +119,41 @@ def test_turns_of_every_sort_leave_nothing_behind(tmp_path: Path, small_maps: No
             assert not on.recorder._under_way
         assert len(VERDICTS) == 0
         assert on.recorder.open_turns == 0
+
+
+class Deaf(Binding):
+    """A memory that takes no time: what is counted here are the hooks' own maps."""
+
+    def observe(self, recall_id: str, response: str | None, *, context: Any = None) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("turns", [5_000, pytest.param(100_000, marks=pytest.mark.full)])
+def test_a_hundred_thousand_turns_of_events_leave_nothing_behind(store: Watched, small_maps: None, turns: int) -> None:
+    """The events of a turn without the engines around them; every third one fails, every seventh one never ends."""
+    binding = Deaf(SCOPE)
+    recall = store.engram.memory(SCOPE).recall(QUESTION)
+    with instrument(max_open=BOUND) as on:
+        recorder = on.recorder
+
+        def turn(number: int) -> None:
+            root, recall_id = f"s{number}", f"r{number}"
+            recorder.started(root, None, None, str(number) if number % 5 == 0 else None)
+            VERDICTS.opened(replace(recall, id=recall_id), binding)
+            recorder.saw(root, recall_id)
+            if number % 7 == 0:
+                return
+            recorder.said(root, ANSWER)
+            if number % 3 == 0:
+                recorder.dropped(root, None)
+            else:
+                recorder.ended(root, ANSWER)
+
+        numbers = itertools.count()
+        assert grows(turns, [lambda: turn(next(numbers))]) < 0.5
+        on.flush()
+        assert recorder.open_turns == len(recorder._flows) <= BOUND
+        assert max(recorder._turns.runs, len(recorder._named), len(VERDICTS)) <= BOUND
 
 
 def test_an_idle_process_releases_recalls_questions_and_turns(store: Watched) -> None:
