@@ -259,6 +259,7 @@ class Memory:
         kind: str | None = None,
         importance: float | None = None,
         metadata: Mapping[str, object] | None = None,
+        supersedes: str | Iterable[str] = (),
         now: datetime | None = None,
         progress: adding.Progress | None = None,
     ) -> AddResult:
@@ -270,6 +271,7 @@ class Memory:
             kind: Kind of every fact, instead of the one told from the words.
             importance: Importance of every fact, 0 to 1.
             metadata: At most 64 keys with JSON values, put on every fact.
+            supersedes: Ids of facts in this scope that the first stored fact replaces: they are archived with a link.
             now: The time of the call, for replays.
             progress: Called with (messages done, messages in all) after each transaction of 1,000 messages.
 
@@ -278,9 +280,11 @@ class Memory:
 
         Raises:
             InvalidInput: Something is malformed; nothing was stored.
+            FactNotFound, ChangeRefused: A fact in `supersedes` is unknown, archived or elsewhere; nothing was stored.
             StoreUnavailable: The ledger cannot be written.
         """
-        wishes = adding.Wishes(_kind(kind), _share("importance", importance), _metadata(metadata))
+        named = (supersedes,) if isinstance(supersedes, str) else tuple(dict.fromkeys(supersedes))
+        wishes = adding.Wishes(_kind(kind), _share("importance", importance), _metadata(metadata), named)
         result = adding.add(
             self.engram.context,
             self.scope,
@@ -493,6 +497,7 @@ class Memory:
         kind: str | None = None,
         importance: float | None = None,
         metadata: Mapping[str, object] | None = None,
+        supersedes: str | Iterable[str] = (),
         now: datetime | None = None,
         progress: adding.Progress | None = None,
     ) -> AddResult:
@@ -504,6 +509,7 @@ class Memory:
             kind=kind,
             importance=importance,
             metadata=metadata,
+            supersedes=supersedes,
             now=now,
             progress=progress,
         )

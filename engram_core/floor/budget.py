@@ -13,6 +13,7 @@ from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.floor.fence import close_fence, defused, open_fence
+from engram_core.measure import validity
 from engram_core.measure.dates import RELATIVE_TIME
 
 Count = Callable[[str], int]
@@ -20,10 +21,11 @@ Count = Callable[[str], int]
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A fact with its rank's score, before rules and budget."""
+    """A fact with its rank's score, before rules and budget. `newer` is the id of a fact that may replace it."""
 
     fact: Fact
     score: float
+    newer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,14 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
     lines: list[Line] = []
     dropped: list[tuple[int, Reason]] = []
     seen: dict[str, int] = {}
+    shown: set[str] = set()
     days: set[date] = set()
     spent = count(_render([], ranked, marker, limits))
     for place, item in enumerate(ranked):
         reason = _ruled_out(item, limits, policy)
         if reason is None and len(lines) >= limits.k:
             reason = Reason("rank", f"{limits.k} better facts are shown already.", {"rank": place + 1})
-        text = line_of(item.fact)
+        text = line_of(item.fact, is_earlier=item.newer is not None and item.newer in shown)
         if reason is None and text in seen:
             reason = Reason("same_text", f"The same words are shown already, at rank {seen[text] + 1}.")
         if reason is not None:
@@ -108,6 +111,7 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         if is_new_day:
             days.add(day)
         seen[text] = place
+        shown.add(item.fact.id)
         lines.append(Line(place, text, tokens))
     return _trimmed(lines, dropped, ranked, limits, marker, count)
 
@@ -151,7 +155,11 @@ def _ruled_out(item: Ranked, limits: Limits, policy: MemoryPolicy) -> Reason | N
         return Reason("trust_floor", "It is trusted less than the policy's floor.", terms)
     if fact.valid_until is not None and fact.valid_until <= limits.now:
         return Reason("expired", f"It was valid until {fact.valid_until.date()}.")
-    if fact.valid_from is not None and fact.valid_from > limits.now:
+    if (
+        fact.valid_from is not None
+        and fact.valid_from > limits.now
+        and not validity.says_from(fact.text, fact.said_at, fact.valid_from)
+    ):
         return Reason("not_yet_valid", f"It is valid from {fact.valid_from.date()}.")
     if limits.min_score is not None and item.score < limits.min_score:
         terms = {"score": item.score, "min_score": limits.min_score}
@@ -159,10 +167,11 @@ def _ruled_out(item: Ranked, limits: Limits, policy: MemoryPolicy) -> Reason | N
     return None
 
 
-def line_of(fact: Fact) -> str:
-    """A fact as one line of context, unable to forge the fence; low-trust origins carry a label."""
+def line_of(fact: Fact, *, is_earlier: bool = False) -> str:
+    """A fact as one line of context, unable to forge the fence; low-trust origins and earlier states carry a label."""
+    earlier = "[earlier] " if is_earlier else ""
     label = f"[{fact.origin.channel}] " if fact.origin.channel in {"tool", "web", "import"} else ""
-    return defused(f"{label}{fact.display}".replace("\n", " "))
+    return defused(f"{earlier}{label}{fact.display}".replace("\n", " "))
 
 
 def _heading(day: date, others: Collection[date]) -> str:

@@ -14,7 +14,7 @@ from engram_core.domain.reason import Reason
 from engram_core.domain.recall import Dropped, Query, Recall, Scored, ScoredFact
 from engram_core.domain.scope import Scope
 from engram_core.floor import access, budget
-from engram_core.measure import dates
+from engram_core.measure import dates, succession
 from engram_core.operations.add import view_of
 from engram_core.operations.context import Context
 from engram_core.ports import RecallRow
@@ -91,7 +91,9 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
     watch.lap("ledger")
     ranking = context.design(policy.policy.design).retrieve(Query(asked.text, asked.k, now, asked.kinds), view)
     watch.lap("score", view.spent)
-    choice = _chosen(context, list(ranking), frozenset(readable), asked, policy.policy, now, watch)
+    newer_of = _newer_of(context, [item.fact_id for item in ranking])
+    ranking = succession.placed(ranking, newer_of) if newer_of else ranking
+    choice = _chosen(context, list(ranking), frozenset(readable), asked, policy.policy, now, watch, newer_of)
     packed = choice.packed
     result = Recall(
         id=context.new_id(),
@@ -125,6 +127,7 @@ def _chosen(
     policy: MemoryPolicy,
     now: datetime,
     watch: _Stopwatch,
+    newer_of: Mapping[str, str],
 ) -> _Choice:
     """Read the best candidates' facts and pack them; read on only while there is room for more."""
     is_about_time = dates.asks_when(asked.text) or bool(dates.named_dates(asked.text))
@@ -135,12 +138,28 @@ def _chosen(
     while True:
         scored, facts, gone = _hydrated(context, ranking[:reach], readable)
         watch.lap("ledger")
-        ranked = [budget.Ranked(facts[item.fact_id], item.score) for item in scored]
+        ranked = [
+            budget.Ranked(facts[item.fact_id], item.score, newer_of.get(item.fact_id)) for item in scored
+        ]
         packed = budget.pack(ranked, limits, policy, marker, context.counter.count)
         watch.lap("render")
         if reach >= len(ranking) or len(packed.lines) >= asked.k:
             return _Choice(scored, ranked, packed, gone, ranking[reach:])
         reach = len(ranking)
+
+
+def _newer_of(context: Context, ids: Sequence[str]) -> dict[str, str]:
+    """For each ranked fact the newest live one that may replace it, by the links; and for those again."""
+    found: dict[str, str] = {}
+    wanted = list(ids)
+    while wanted:
+        words = {(link.newer, link.older): link for link in context.ledger.links(wanted) if link.older in wanted}
+        newer = {link.older: link.newer for link in words.values() if link.verdict == "update"}
+        live = {fact.id for fact in context.ledger.facts(list(set(newer.values()))) if fact.is_recallable}
+        fresh = {older: newer_id for older, newer_id in newer.items() if newer_id in live and older not in found}
+        found |= fresh
+        wanted = [id_ for id_ in dict.fromkeys(fresh.values()) if id_ not in found]
+    return found
 
 
 def _losers(choice: _Choice, asked: Asked) -> Iterator[Dropped]:

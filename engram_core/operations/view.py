@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
-from engram_core.design import Ask, Candidates, Floats, Statistics
+from engram_core.design import Alike, Ask, Candidates, Floats, Likeness, Statistics
 from engram_core.domain.errors import EmbeddingFailed
-from engram_core.domain.fact import RECALLABLE, Fact
+from engram_core.domain.fact import RECALLABLE, Fact, Slot
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
-from engram_core.measure.columns import Columns, columns_of, united
+from engram_core.measure import words
+from engram_core.measure.columns import Columns, columns_of, united, vectors
 from engram_core.operations.context import Context
-from engram_core.ports import LanguageModel, ScopeState, Snapshot
+from engram_core.ports import Indexed, LanguageModel, ScopeState, Snapshot
 
 MAX_RARE_STEMS = 8
 MAX_TOGETHER = 4
@@ -26,6 +28,10 @@ WITH_NEIGHBOURS = 30
 """Best hits of each search whose neighbours are read too."""
 MAX_POSTINGS = 2_000
 """Facts the lexical search may touch: the rarest stems are taken until they occur in this many facts together."""
+ALIKE_BREADTH = 20
+MAX_ALIKE_STEMS = 6
+MAX_ALIKE_POSTINGS = 1_000
+"""Stems of a new statement that are looked up among the old ones, and facts they may occur in together."""
 _RECALLABLE = frozenset(status.value for status in RECALLABLE)
 
 
@@ -52,6 +58,8 @@ class ScopedView:
     degraded: bool = False
     reads: int = 0
     spent: dict[str, float] = field(default_factory=dict)
+    embedded: dict[str, NDArray[np.float16]] = field(default_factory=dict, repr=False)
+    """Vectors of texts embedded on the way, as stored."""
     _names: frozenset[str] | None = field(default=None, repr=False)
 
     @contextmanager
@@ -81,6 +89,40 @@ class ScopedView:
         """Live facts of this very scope by duplicate key."""
         self.reads += 1
         return self.context.ledger.twins(self.scope, keys)
+
+    def holders(self, slots: Sequence[Slot]) -> list[Fact]:
+        """Live facts of this very scope that fill one of the slots."""
+        self.reads += 1
+        return self.context.ledger.holders(self.scope, slots)
+
+    @property
+    def embedder_name(self) -> str:
+        """The embedder's name."""
+        return self.context.embedder.name
+
+    def alike(self, texts: Sequence[str], n: int, also: Sequence[str] = ()) -> Likeness:
+        """Facts of this very scope that share rare words with each text. The vectors serve the commit as well."""
+        self.reads += 1
+        every = [*texts, *also]
+        halves = self.context.embedder.embed(every).astype(np.float16)
+        self.embedded |= dict(zip(every, halves, strict=True))
+        embedded: Floats = halves.astype(np.float32)
+        state = next((state for state in self.states if state.scope == self.scope), None)
+        if state is None or not texts:
+            return Likeness([[] for _ in texts], embedded, 0, {})
+        ledger = self.context.ledger
+        stems = [list(dict.fromkeys(words.stems(text))) for text in texts]
+        known = ledger.frequencies(state.id, list(dict.fromkeys(stem for said in stems for stem in said)))
+        telling = [_telling(said, known, state.recallable) for said in stems]
+        ids = ledger.sharing(state.id, telling, ALIKE_BREADTH)
+        rows = {row.id: row for row in ledger.indexed(list(dict.fromkeys(id_ for one in ids for id_ in one)))}
+        near = [
+            _nearest([rows[id_] for id_ in one if id_ in rows], weights, embedded[at])[:n]
+            for at, (one, weights) in enumerate(zip(ids, telling, strict=True))
+        ]
+        facts = {fact.id: fact for fact in ledger.facts(list(dict.fromkeys(id_ for one in near for id_, _ in one)))}
+        found = [[Alike(facts[id_], cosine) for id_, cosine in one if id_ in facts] for one in near]
+        return Likeness(found, embedded, state.recallable, {stem: counts[0] for stem, counts in known.items()})
 
     def facts(self, ids: Sequence[str]) -> list[Fact]:
         """Facts of the readable scopes by id."""
@@ -163,6 +205,30 @@ class ScopedView:
             context_counts=_counts([row.context_stems for row in kept], stems),
             is_complete=False,
         )
+
+
+def _telling(stems: Sequence[str], known: Mapping[str, tuple[int, int]], facts: int) -> dict[str, float]:
+    """The stems of a text that tell most about it, with their idf: the rarest few, and not those half the scope has."""
+    rising = sorted((known[stem][1], stem) for stem in stems if stem in known)
+    chosen: dict[str, float] = {}
+    touched = 0
+    for df, stem in rising[:MAX_ALIKE_STEMS]:
+        touched += df
+        if touched > MAX_ALIKE_POSTINGS and chosen:
+            break
+        chosen[stem] = math.log1p((facts - df + 0.5) / (df + 0.5))
+    return chosen
+
+
+def _nearest(rows: Sequence[Indexed], weights: Mapping[str, float], vector: Floats) -> list[tuple[str, float]]:
+    """Ids and cosines, by cosine plus half the weight of the telling stems that the body holds."""
+    if not rows:
+        return []
+    cosines = (vectors([row.content for row in rows], len(vector)) @ vector).tolist()
+    whole = sum(weights.values()) or 1.0
+    held = [sum(weight for stem, weight in weights.items() if f" {stem} " in row.body_stems) / whole for row in rows]
+    order = sorted(range(len(rows)), key=lambda at: -(cosines[at] + 0.5 * held[at]))
+    return [(rows[at].id, cosines[at]) for at in order]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, InterfaceE
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from engram_core.domain.errors import Conflict, InvalidInput, StoreUnavailable
-from engram_core.domain.fact import Fact, Status
+from engram_core.domain.fact import Fact, Slot, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
@@ -28,6 +28,7 @@ from engram_core.ports import (
     FreshVectors,
     Generation,
     Indexed,
+    Link,
     Parked,
     PolicyVersion,
     RecallRow,
@@ -59,6 +60,7 @@ _INDEXED = (
 )
 _INDEXED_LIGHT = _INDEXED.replace("content, context", "NULL, context").replace("body_stems, context_stems", "'', ''")
 _LIVE = "('live', 'pending')"
+_LINK = "newer, older, verdict, probability, at, rule, line, terms"
 _RECORD = (
     "INSERT INTO recalls (id, scope_id, principal, session, at, query, text_tokens, token_counter, degraded, "
     "policy_version, facts, dropped, stages) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
@@ -153,6 +155,59 @@ class SqlLedger:
                 found[short[row[0]]] = fact_of(dict(zip(FACT_COLUMNS, row[1:], strict=True)), scope)
         return found
 
+    def holders(self, scope: Scope, slots: Sequence[Slot]) -> list[Fact]:
+        found: list[Fact] = []
+        wanted = list(dict.fromkeys((storable(slot.subject), storable(slot.attribute)) for slot in slots))
+        columns = ",".join(f"f.{name}" for name in FACT_COLUMNS)
+        for start in range(0, len(wanted), _CHUNK):
+            chunk = wanted[start : start + _CHUNK]
+            pairs = ",".join(["(?,?)"] * len(chunk))
+            query = (
+                f"SELECT {columns} FROM facts f WHERE f.scope_id=(SELECT id FROM scopes WHERE path=?) "
+                f"AND (f.slot_subject, f.slot_attribute) IN (VALUES {pairs}) AND f.slot_subject IS NOT NULL "
+                f"AND f.status IN {_LIVE} ORDER BY f.pk"
+            )
+            values = (scope.path, *(text for pair in chunk for text in pair))
+            found += [fact_of(dict(zip(FACT_COLUMNS, row, strict=True)), scope) for row in self._read(query, values)]
+        return found
+
+    def predecessors(self, ids: Sequence[str]) -> list[Fact]:
+        return self._facts_by("SELECT id FROM facts WHERE superseded_by IN ({marks}) ORDER BY pk", ids)
+
+    def derived(self, ids: Sequence[str]) -> list[Fact]:
+        query = (
+            "SELECT f.id FROM facts f WHERE f.id IN (SELECT fact_id FROM lineage WHERE source_id IN ({marks})) "
+            "ORDER BY f.pk"
+        )
+        return self._facts_by(query, ids)
+
+    def _facts_by(self, query: str, ids: Sequence[str]) -> list[Fact]:
+        found: dict[str, None] = {}
+        for start in range(0, len(ids), _CHUNK):
+            chunk = tuple(map(storable, ids[start : start + _CHUNK]))
+            found |= dict.fromkeys(row[0] for row in self._read(query.format(marks=_marks(chunk)), chunk))
+        return self.facts(list(found))
+
+    def links(self, ids: Sequence[str]) -> list[Link]:
+        found: dict[int, Link] = {}
+        for start in range(0, len(ids), _CHUNK):
+            chunk = tuple(map(storable, ids[start : start + _CHUNK]))
+            marks = _marks(chunk)
+            # Two indexed searches: SQLite answers an OR over two columns by reading the whole table.
+            query = (
+                f"SELECT id, {_LINK} FROM links WHERE older IN ({marks}) UNION "
+                f"SELECT id, {_LINK} FROM links WHERE newer IN ({marks})"
+            )
+            found |= {row[0]: _link(row[1:]) for row in self._read(query, (*chunk, *chunk))}
+        return [found[id_] for id_ in sorted(found)]
+
+    def links_unjudged(self, limit: int) -> list[Link]:
+        query = (
+            f"SELECT {_LINK} FROM links l WHERE verdict='update' AND NOT EXISTS (SELECT 1 FROM links o "
+            "WHERE o.newer=l.newer AND o.older=l.older AND o.id<>l.id) ORDER BY id LIMIT ?"
+        )
+        return [_link(row) for row in self._read(query, (limit,))]
+
     def tail(self, scope: Scope, session: str) -> Tail | None:
         rows = self._read(
             "SELECT f.id, f.text, f.version, (SELECT p.text FROM facts p WHERE p.id=f.previous) FROM facts f "
@@ -193,12 +248,18 @@ class SqlLedger:
         if together:
             return self._ids(self._holding_together(terms, limit))
         found = {stem: self._postings(term) for stem, term in terms.items()}
-        if not found:
-            return []
-        keys, place = np.unique(np.concatenate(list(found.values())), return_inverse=True)
-        each = np.concatenate([np.full(len(rows), weights[stem]) for stem, rows in found.items()])
-        score = np.bincount(place, weights=each, minlength=len(keys))
-        return self._ids(keys[np.lexsort((keys, -score))[:limit]].tolist())
+        return self._ids(_heaviest(found, weights, limit))
+
+    def sharing(self, scope_id: int, asked: Sequence[Mapping[str, float]], limit: int) -> list[list[str]]:
+        stems = dict.fromkeys(stem for weights in asked for stem in weights if len(stem) <= MAX_STEM)
+        postings = {stem: self._postings(writing.terms(scope_id, [stem])[0]) for stem in stems}
+        keys = [_heaviest({s: postings[s] for s in weights if s in postings}, weights, limit) for weights in asked]
+        unique = list(dict.fromkeys(key for one in keys for key in one))
+        ids: dict[int, str] = {}
+        for start in range(0, len(unique), _CHUNK):
+            chunk = unique[start : start + _CHUNK]
+            ids |= self._read(f"SELECT pk, id FROM facts WHERE pk IN ({_marks(chunk)})", tuple(chunk))
+        return [[ids[key] for key in one if key in ids] for one in keys]
 
     def _holding_together(self, terms: Mapping[str, str], limit: int) -> list[int]:
         """Row keys of facts that hold all terms, then all but the last, down to two, until there are enough."""
@@ -549,6 +610,16 @@ class SqlLedger:
             raise
 
 
+def _heaviest(postings: Mapping[str, NDArray[np.int64]], weights: Mapping[str, float], limit: int) -> list[int]:
+    """Row keys by the summed weight of the stems they hold, heaviest first; ties go to the older one."""
+    if not postings:
+        return []
+    keys, place = np.unique(np.concatenate(list(postings.values())), return_inverse=True)
+    each = np.concatenate([np.full(len(rows), weights[stem]) for stem, rows in postings.items()])
+    score = np.bincount(place, weights=each, minlength=len(keys))
+    return [int(key) for key in keys[np.lexsort((keys, -score))[:limit]]]
+
+
 def _marks(items: Sequence[object]) -> str:
     return ",".join("?" * len(items))
 
@@ -577,6 +648,13 @@ def _without_password(url: str) -> str:
 def _scope_state(row: Any) -> ScopeState:
     id_, path, seq, live, recallable, body_words, context_words, speakers = row
     return ScopeState(id_, Scope(path), seq, live, recallable, body_words, context_words, json.loads(speakers))
+
+
+def _link(row: Any) -> Link:
+    newer, older, verdict, probability, seconds, rule, line, terms = row
+    at = moment(seconds)
+    assert at is not None
+    return Link(newer, older, probability, Reason(rule, line, json.loads(terms)), at, verdict)
 
 
 def _decisions() -> Any:

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from engram_core.domain.errors import Conflict
 from engram_core.domain.fact import RECALLABLE, Fact, Status
 from engram_core.domain.scope import Scope
-from engram_core.ports import Batch, ContextWrite, Decision, Features, FreshVectors, Parked, Write
+from engram_core.ports import Batch, ContextWrite, Decision, Features, FreshVectors, Link, Parked, Write
 from engram_core.storage import schema as t
 from engram_core.storage.codec import (
     blob,
@@ -140,6 +140,7 @@ def apply(connection: Connection, batch: Batch) -> int:
     if batch.writes or batch.contexts:
         _apply_change(connection, change, last)
     save_decisions(connection, scope, batch.decisions, last)
+    _save_links(connection, scope, batch.links)
     for item in batch.parked:
         park(connection, scope, item)
     return last
@@ -182,6 +183,10 @@ def _insert_facts(connection: Connection, change: _Change, writes: Sequence[Writ
         rows.append(row)
     if rows:
         connection.execute(insert(t.facts), rows)
+    derived = [write.fact for write in writes if write.fact.sources]
+    if derived:
+        pairs = [{"source_id": id_, "fact_id": fact.id} for fact in derived for id_ in dict.fromkeys(fact.sources)]
+        connection.execute(insert(t.lineage), pairs)
 
 
 def _row(fact: Fact, features: Features) -> dict[str, Any]:
@@ -323,6 +328,25 @@ def save_decisions(connection: Connection, scope: int, decisions: Sequence[Decis
     ]
     if rows:
         connection.execute(insert(t.decisions), rows)
+
+
+def _save_links(connection: Connection, scope: int, links: Sequence[Link]) -> None:
+    rows = [
+        {
+            "scope_id": scope,
+            "newer": link.newer,
+            "older": link.older,
+            "verdict": link.verdict,
+            "probability": link.probability,
+            "at": epoch(link.at),
+            "rule": storable(link.reason.rule),
+            "line": storable(link.reason.line),
+            "terms": dumps(dict(link.reason.terms)),
+        }
+        for link in links
+    ]
+    if rows:
+        connection.execute(insert(t.links), rows)
 
 
 def park(connection: Connection, scope: int, item: Parked) -> None:
