@@ -308,6 +308,8 @@ class Memory:
         min_score: float | None = None,
         kinds: Iterable[str] = (),
         session: str | None = None,
+        as_of: datetime | None = None,
+        include_archived: bool = False,
         now: datetime | None = None,
     ) -> Recall:
         """Find what is worth knowing for a question, and render it as a context for a prompt.
@@ -319,13 +321,17 @@ class Memory:
             min_score: Leave out facts that score less.
             kinds: Only facts of these kinds.
             session: Recorded with the recall.
+            as_of: Ask what was true then: facts superseded later are in, facts said later are out.
+            include_archived: Archived facts too, marked as such, until the policy's `retain_archived_days` are over.
+                This and `as_of` read every row of the scope: exact, and slower than a recall of what is live.
             now: The time of the call, for replays.
 
         Raises:
             InvalidInput: A blank query or a number out of range.
             StoreUnavailable: The ledger cannot be read.
         """
-        asked = recalling.Asked(query, k, max_tokens, min_score, frozenset(kinds), session)
+        then = self._now(as_of) if as_of is not None else None
+        asked = recalling.Asked(query, k, max_tokens, min_score, frozenset(kinds), session, then, include_archived)
         return recalling.recall(self.engram.context, self.scope, self.principal, asked, self._now(now))
 
     def observe(self, recall_id: str, response: str | None, *, now: datetime | None = None) -> Usage:
@@ -523,11 +529,22 @@ class Memory:
         min_score: float | None = None,
         kinds: Iterable[str] = (),
         session: str | None = None,
+        as_of: datetime | None = None,
+        include_archived: bool = False,
         now: datetime | None = None,
     ) -> Recall:
         """`recall`, off the event loop."""
         return await off_loop(
-            self.recall, query, k=k, max_tokens=max_tokens, min_score=min_score, kinds=kinds, session=session, now=now
+            self.recall,
+            query,
+            k=k,
+            max_tokens=max_tokens,
+            min_score=min_score,
+            kinds=kinds,
+            session=session,
+            as_of=as_of,
+            include_archived=include_archived,
+            now=now,
         )
 
     async def aobserve(self, recall_id: str, response: str | None, *, now: datetime | None = None) -> Usage:

@@ -94,7 +94,8 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         reason = _ruled_out(item, limits, policy)
         if reason is None and len(lines) >= limits.k:
             reason = Reason("rank", f"{limits.k} better facts are shown already.", {"rank": place + 1})
-        text = line_of(item.fact, is_earlier=item.newer is not None and item.newer in shown)
+        is_earlier = item.newer is not None and item.newer in shown
+        text = line_of(item.fact, is_earlier=is_earlier, is_archived=_is_archived(item.fact, limits))
         if reason is None and text in seen:
             reason = Reason("same_text", f"The same words are shown already, at rank {seen[text] + 1}.")
         if reason is not None:
@@ -153,7 +154,8 @@ def _ruled_out(item: Ranked, limits: Limits, policy: MemoryPolicy) -> Reason | N
     if fact.trust < policy.trust_floor:
         terms = {"trust": fact.trust, "trust_floor": policy.trust_floor}
         return Reason("trust_floor", "It is trusted less than the policy's floor.", terms)
-    if fact.valid_until is not None and fact.valid_until <= limits.now:
+    # An archived fact is here because its reader asked for the archive, where nothing holds any more.
+    if fact.valid_until is not None and fact.valid_until <= limits.now and fact.is_recallable:
         return Reason("expired", f"It was valid until {fact.valid_until.date()}.")
     if (
         fact.valid_from is not None
@@ -167,9 +169,15 @@ def _ruled_out(item: Ranked, limits: Limits, policy: MemoryPolicy) -> Reason | N
     return None
 
 
-def line_of(fact: Fact, *, is_earlier: bool = False) -> str:
+def _is_archived(fact: Fact, limits: Limits) -> bool:
+    """Whether to say that a fact is archived: not where it still held at the time that is asked for."""
+    held = fact.valid_until is not None and fact.valid_until > limits.now
+    return not fact.is_recallable and not held
+
+
+def line_of(fact: Fact, *, is_earlier: bool = False, is_archived: bool = False) -> str:
     """A fact as one line of context, unable to forge the fence; low-trust origins and earlier states carry a label."""
-    earlier = "[earlier] " if is_earlier else ""
+    earlier = "[archived] " if is_archived else "[earlier] " if is_earlier else ""
     label = f"[{fact.origin.channel}] " if fact.origin.channel in {"tool", "web", "import"} else ""
     return defused(f"{earlier}{label}{fact.display}".replace("\n", " "))
 

@@ -165,7 +165,7 @@ _PREFERS: Final = _pattern(
 )
 _TOOL: Final = _pattern(
     _LEAD,
-    r"(?:(?P<subject>I|we|(?:the )?user) )?(?:(?:always|only|now|currently|please) )*uses? "
+    r"(?:(?P<subject>I|we|(?:the )?user) )?(?:(?:always|only|now|currently|please|usually|mostly) )*uses? "
     r"(?P<value>[\w'.+#-]+(?: [\w'.+#-]+){0,4}?) (?:as|for) (?P<purpose>[\w'-]+(?: [\w'-]+){0,5})",
 )
 _SCHEDULE: Final = _pattern(
@@ -197,7 +197,7 @@ _THE_OF: Final = _pattern(
     _LEAD,
     rf"the (?P<attribute>{_OF_LISTED}|type of music that|company that produced|uni(?:versity|veristy) where|capital city|"
     r"[\w'-]+(?: [\w'-]+){0,3}?)",
-    r" (?:of|in|for|at) (?P<subject>[^;?!]{1,80}?)",
+    r" (?P<link>of|in|for|at) (?P<subject>[^;?!]{1,80}?)",
     r" (?:is|was|are|became|has been) (?:now |currently )?(?:located in )?(?:the (?:city|country|continent|state|language|sport) of )?",
     _VALUE,
 )
@@ -233,12 +233,19 @@ _ORDER_LEAD: Final = re.compile(
     r"^(?:(?:please|also|and|ok|okay|so|but|now|instead|actually|hey|remember|from now on|going forward|from here on|"
     r"in (?:the )?future|as of (?:today|now)|starting (?:now|today)|one more thing|note|quick note|update|important|"
     r"i (?:want|need|would like|'d like) you to|i'd (?:like|prefer) you to|you (?:should|must|have to|need to)|make sure (?:to|you)|"
-    r"for (?:your|our|all|any) (?:[\w-]+ )?code|let's|when (?:you are )?(?:coding|writing code)|remember to)[,:]? )+",
+    r"for (?:your|our|all|any) (?:[\w-]+ )?code|let's|when(?:ever)? [^,]{1,40},|for [^,]{1,30},|in [^,]{1,30},|"
+    r"remember to)[,:]? )+",
     re.IGNORECASE,
 )
 _ORDER: Final = re.compile(
     r"(?:(?P<always>always)|(?P<never>never|do not ever|don't ever|do not|don't|avoid|stop))? ?(?:(?:now|please|instead) )?"
     r"(?P<rest>(?P<verb>[a-z]+)\b.*)",
+    re.IGNORECASE,
+)
+# "Function names should start with 'x_'" orders as well.
+_SHOULD: Final = re.compile(
+    r"(?P<what>(?:all |every |each |any |your |the )?[\w -]{3,40}?) (?:should|must|need to|have to|has to|needs to)"
+    r"(?: (?P<always>always)| (?P<never>never|not))? (?P<verb>start|begin|end|finish|be|have|use|contain)\b(?P<rest>.*)",
     re.IGNORECASE,
 )
 _ORDER_VERBS: Final = _words(
@@ -247,6 +254,8 @@ _ORDER_VERBS: Final = _words(
     "translate explain quote cite print document review round sign indent limit define declare set structure separate "
     "place save title label annotate mark"
 )
+_SAME_VERBS: Final = {"begin": "start", "finish": "end", "prefix": "start", "suffix": "end"}
+_SAME_VERB: Final = re.compile(r"^(?:begin|finish|prefix|suffix)\b", re.IGNORECASE)
 _ADDITIVE: Final = _words("add include import install attach append join attend visit read watch buy try")
 _QUOTED: Final = re.compile(
     r"(?<!\w)(?:'(?P<a>[^'\n]{1,20})'|\"(?P<b>[^\"\n]{1,20})\"|`(?P<c>[^`\n]{1,20})`|“(?P<d>[^”\n]{1,20})”|‘(?P<e>[^’\n]{1,20})’)(?!\w)"
@@ -297,6 +306,8 @@ _PLAIN_VALUES: Final = _words(
 )
 _WEEKDAY: Final = re.compile(r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b", re.IGNORECASE)
 _DATED: Final = re.compile(rf"\b(?:{'|'.join(MONTHS)}|(?:19|20)\d\d)\b|{_WEEKDAY.pattern}", re.IGNORECASE)
+# What is so for a moment only replaces nothing: "the temperature of the pool is 21 degrees today".
+_MOMENT: Final = re.compile(r"\b(?:today|tonight|yesterday|this (?:morning|afternoon|evening)|last night|so far)\b", re.IGNORECASE)
 _SOON: Final = re.compile(r"\b(?:next|tomorrow|noon|midnight|tonight)\b", re.IGNORECASE)
 _COUNTRIES: Final = _words(
     "europe asia africa america australia england scotland wales ireland britain uk usa us canada mexico brazil argentina "
@@ -398,11 +409,11 @@ def _schedule(sentence: str, first: str) -> Keyed | None:
     value = found["value"]
     if not (any(char.isdigit() for char in value) or _DATED.search(value) or _SOON.search(value)):
         return None
-    owner, _, what = found["what"].lower().partition(" ")
+    _, _, what = found["what"].lower().partition(" ")
     if what.split()[0] in {"time", "same"}:
         return None
-    name = _canonical(what) if re.fullmatch(_LISTED, what, re.IGNORECASE) else f"schedule of {what}"
-    return _kept(Slot(first if owner != "the" or name == what else first, name), value, "schedule", found)
+    is_listed = re.search(rf"(?:^| ){_LISTED}$", what, re.IGNORECASE) is not None
+    return _kept(Slot(first, _canonical(what) if is_listed else f"schedule of {what}"), value, "schedule", found)
 
 
 def _attribute(sentence: str, first: str) -> Keyed | None:
@@ -432,11 +443,11 @@ def _the_of(sentence: str, first: str) -> Keyed | None:
     attribute, subject = found["attribute"].lower(), _entity(found["subject"])
     is_listed = re.fullmatch(_OF_LISTED, attribute, re.IGNORECASE) is not None
     value = found["value"]
-    if subject is None or value.split()[0].lower() in _NOT_VALUES - {"a", "an"}:
+    if subject is None or value.split()[0].lower() in _NOT_VALUES - {"a", "an"} or _MOMENT.search(sentence):
         return None
     if not (_is_typed(value) if not is_listed else _is_typed(value) or _is_plain(attribute, value)):
         return None
-    if not is_listed and attribute.split()[-1] in _VAGUE:
+    if not is_listed and (attribute.split()[-1] in _VAGUE or found["link"].lower() != "of"):
         return None
     return _kept(Slot(subject, _canonical(attribute)), value, "attribute", found)
 
@@ -460,6 +471,8 @@ def _thing_is(sentence: str, first: str) -> Keyed | None:
     """ "The API rate limit is 1,200 calls": a named thing and its number or date."""
     found = _THING_IS.fullmatch(sentence)
     if found is None or not _is_short(found["value"]) or not any(char.isdigit() for char in found["value"]):
+        return None
+    if _MOMENT.search(sentence):
         return None
     _, _, what = found["what"].lower().partition(" ")
     words = [word for word in what.split() if word not in _NOT_VALUES]
@@ -500,17 +513,20 @@ _NOT_LIKED: Final = _words("to that it this these those when how what you him he
 def _order(sentence: str, first: str) -> Keyed | None:
     """A standing order: "always end variable names with '_v'"; its value is what it quotes, else its number."""
     bare = _INSTEAD.sub("", _ORDER_LEAD.sub("", sentence))
+    should = _SHOULD.fullmatch(bare)
+    if should is not None and _QUOTED.search(should["rest"]) and should["what"].split()[0].lower() not in _NOT_NAMES:
+        bare = f"{'never' if should['never'] else 'always'} {should['verb']} {should['what']}{should['rest']}"
     found = _ORDER.fullmatch(bare)
     if found is None:
         return None
-    verb = found["verb"].lower()
+    verb, rest = found["verb"].lower(), found["rest"]
     is_marked = found["always"] or found["never"]
+    rest = _SAME_VERB.sub(lambda same: _SAME_VERBS[same[0].lower()], rest)
     if verb in _ADDITIVE or not (is_marked or verb in _ORDER_VERBS):
         return None
-    rest = found["rest"]
     sign = -1 if found["never"] else 1
     quoted = [mark for mark in _QUOTED.finditer(rest)]
-    numbers = [] if quoted or verb not in _ORDER_VERBS else list(_NUMBER.finditer(rest))
+    numbers: list[re.Match[str]] = [] if quoted or verb not in _ORDER_VERBS else list(_NUMBER.finditer(rest))
     if len(quoted) == 1 or len(numbers) == 1:
         mark = (quoted or numbers)[0]
         key = " ".join(_normal(rest[: mark.start()] + " … " + rest[mark.end() :]))
@@ -557,7 +573,7 @@ def _subject(found: re.Match[str], first: str) -> str | None:
 
 def _entity(said: str) -> str | None:
     """The subject of an encyclopaedic sentence: no pronoun, no first person, no clause."""
-    words = said.lower().removeprefix("the ").split()
+    words = re.sub(r"^(?:the|an?) ", "", said.lower()).split()
     if not words or words[0] in _NOT_NAMES or "'m" in said or len(words) > LONGEST_VALUE:
         return None
     return " ".join(words) if not _CLAUSE & set(words) else None

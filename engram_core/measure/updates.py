@@ -57,6 +57,14 @@ _FROM: Final = re.compile(
     re.IGNORECASE,
 )
 _FROM_TOKENS: Final = 4
+_EVENT: Final = re.compile(
+    r"(?:(?:yesterday|today|last \w+|so|and|well|yes|yeah|oh),? )*(?:I|we|he|she|they|[A-Z][\w'-]*)(?:'d| had)? "
+    r"(?:(?:just|also|finally|only|even|then|really|recently|never) )?"
+    r"(?!decided|agreed|planned|wanted|needed|managed|signed|used)(?:[a-z]{3,}ed|went|had|got|took|met|saw|came|made|ran|won|lost|bought|began|left|flew|held|gave|did|was|were|ate|"
+    r"read|wrote|sold|built|broke|caught|chose|drank|drove|fell|felt|found|heard|kept|paid|rode|said|sent|slept|spent|"
+    r"spoke|stood|swam|taught|told|thought|wore|brought)\b"
+)
+_COUNTED: Final = re.compile(rf"\d|\b(?:{'|'.join(_NUMBER_WORDS)})\b", re.IGNORECASE)
 _QUOTE: Final = re.compile(r"(?<!\w)['\"“‘`]([^'\"“”‘’`\n]{1,20})['\"”’`](?!\w)")
 _NAME: Final = re.compile(r"(?<![.!?\n]\s)(?<!^)\b[A-Z][\w'-]*")
 _FIRST: Final = re.compile(r"\b(?:I|my|we|our|user|me)\b|\bI'")
@@ -98,10 +106,15 @@ class Analysis:
     quotes: frozenset[str]
     left: frozenset[str]
 
-    @property
-    def may_update(self) -> bool:
-        """Whether a text can replace anything: it has a cue, or a value that can have changed."""
-        return bool(self.cues or self.numbers or self.dates)
+
+def may_update(text: str) -> bool:
+    """Whether a text can replace anything: it has a cue, or a value that can have changed. Cheap: asked of every text.
+
+    What happened once ("I bought two tickets") does not change by what happens next, unless a cue says so.
+    """
+    if _WEAK.search(text) or _STRONG.search(text):
+        return True
+    return _COUNTED.search(text) is not None and _EVENT.match(text) is None
 
 
 @lru_cache(maxsize=8192)
@@ -195,8 +208,9 @@ FEATURES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Ranker:
-    """A logistic ranker: one coefficient per feature, in their order, a bias, and the probability that links."""
+    """A logistic ranker: one coefficient per feature, in their order, a bias, and the probability from which it links."""
 
+    name: str
     coefficients: tuple[float, ...]
     bias: float
     threshold: float
@@ -279,8 +293,15 @@ def _changed_numbers(old: Analysis, new: Analysis) -> tuple[bool, int, int]:
     return bool(shared), same, max(shared, default=0)
 
 
-# Published coefficients; docs/adr says where they come from and what a fit of our own gave.
+_OWN_WEIGHTS: Final[Mapping[str, float]] = {
+    "cov_o": 1.596, "cov_n": 4.546, "numchg": 5.036, "unitctx": 0.878, "datechg": 4.347, "capdiff_o": 2.435,
+    "capdiff_n": 3.951, "strong": 0.998, "fromhit": 1.259, "numsame": -2.853, "nums_o": -3.348,
+}  # fmt: skip
+OWN: Final = Ranker("own", tuple(_OWN_WEIGHTS.get(name, 0.0) for name in FEATURES), -5.552, 0.1069)
+"""Fitted by `benchmarks.fit_updates` on statements of our own making. It needs no cosine, so it serves every embedder."""
+# The published coefficients of docs/algorithms.md, each for one embedder's cosines; docs/adr/0013 says why they stay.
 _STATIC: Final = Ranker(
+    "published",
     (
         7.955, 6.610, -3.346, 0.641, 1.154, 0.115, 2.926, -0.748, 2.478, 2.137, -3.859, -1.201, -1.181, -0.401, 2.070,
         1.724, -2.967, -2.007, -0.338, 1.579, 3.779, -2.206, 0.341, -3.300, 5.582, -2.831, -1.749, -6.550,
@@ -289,6 +310,7 @@ _STATIC: Final = Ranker(
     0.0201,
 )  # fmt: skip
 _CONTEXTUAL: Final = Ranker(
+    "published",
     (
         10.781, 6.218, -3.557, 0.610, 0.951, -0.198, 2.492, -1.078, 2.117, 2.162, -3.464, -0.675, -0.977, -0.240, 2.078,
         1.764, -2.773, -1.957, -0.140, 1.558, 4.295, -2.007, 0.600, -3.335, 5.557, -2.022, -1.794, -6.757,
@@ -298,10 +320,23 @@ _CONTEXTUAL: Final = Ranker(
 )  # fmt: skip
 
 
-def ranker_of(embedder: str) -> Ranker:
-    """The ranker for an embedder's name: fitted on MiniLM's cosines for MiniLM, on WordLlama's for every other.
+def rankers_of(embedder: str) -> tuple[Ranker, ...]:
+    """The rankers for an embedder's name; a pair is linked if one of them says so.
 
-    The static one needs more words in common and leans less on the cosine, so an unknown embedder cannot make it link
-    what only sounds alike.
+    The published ones read a cosine, so each serves only the embedder it was fitted on (WordLlama, MiniLM). An unknown
+    embedder gets our own alone.
     """
-    return _CONTEXTUAL if "minilm" in embedder.lower() else _STATIC
+    name = embedder.lower()
+    if "minilm" in name:
+        return (OWN, _CONTEXTUAL)
+    return (OWN, _STATIC) if "wordllama" in name else (OWN,)
+
+
+def judged(rankers: Sequence[Ranker], values: Sequence[float]) -> dict[str, float]:
+    """The probability that each ranker gives a pair, by the ranker's name."""
+    return {ranker.name: ranker.probability(values) for ranker in rankers}
+
+
+def strength(rankers: Sequence[Ranker], found: Mapping[str, float]) -> float:
+    """How far the surest ranker is above its threshold: linked from 1 on."""
+    return max(found[ranker.name] / ranker.threshold for ranker in rankers)

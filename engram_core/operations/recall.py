@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,6 +17,7 @@ from engram_core.floor import access, budget
 from engram_core.measure import dates, succession
 from engram_core.operations.add import view_of
 from engram_core.operations.context import Context
+from engram_core.operations.past import PastView, Time
 from engram_core.ports import RecallRow
 
 MAX_K = 300
@@ -41,6 +42,8 @@ class Asked:
     min_score: float | None
     kinds: frozenset[str]
     session: str | None
+    as_of: datetime | None = None
+    include_archived: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
@@ -87,13 +90,17 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
     watch = _Stopwatch()
     policy = context.ledger.policy(scope)
     readable = access.readable(scope, principal, context.owner)
-    view, _ = view_of(context, scope, now, readable=readable, policy=policy.policy)
+    time = Time(asked.as_of, asked.include_archived, now, policy.policy)
+    view, _ = view_of(context, scope, time.moment, readable=readable, policy=policy.policy)
+    if not time.is_now:
+        states = context.ledger.scopes(list(readable))
+        view = PastView(context, scope, time.moment, policy.policy, states, admits=time.admits)
     watch.lap("ledger")
-    ranking = context.design(policy.policy.design).retrieve(Query(asked.text, asked.k, now, asked.kinds), view)
+    ranking = context.design(policy.policy.design).retrieve(Query(asked.text, asked.k, time.moment, asked.kinds), view)
     watch.lap("score", view.spent)
-    newer_of = _newer_of(context, [item.fact_id for item in ranking])
+    newer_of = _newer_of(context, [item.fact_id for item in ranking], time.admits)
     ranking = succession.placed(ranking, newer_of) if newer_of else ranking
-    choice = _chosen(context, list(ranking), frozenset(readable), asked, policy.policy, now, watch, newer_of)
+    choice = _chosen(context, list(ranking), frozenset(readable), asked, policy.policy, time, watch, newer_of)
     packed = choice.packed
     result = Recall(
         id=context.new_id(),
@@ -125,22 +132,21 @@ def _chosen(
     readable: frozenset[Scope],
     asked: Asked,
     policy: MemoryPolicy,
-    now: datetime,
+    time: Time,
     watch: _Stopwatch,
-    newer_of: Mapping[str, str],
+    newer_of: Mapping[str, succession.Newer],
 ) -> _Choice:
     """Read the best candidates' facts and pack them; read on only while there is room for more."""
     is_about_time = dates.asks_when(asked.text) or bool(dates.named_dates(asked.text))
     budgeted = asked.max_tokens or policy.token_budget
-    limits = budget.Limits(asked.k, budgeted, asked.min_score, now, asked.kinds, is_about_time, asked.text)
+    limits = budget.Limits(asked.k, budgeted, asked.min_score, time.moment, asked.kinds, is_about_time, asked.text)
     marker = f"{context.rng.randrange(10**_MARKER_DIGITS):0{_MARKER_DIGITS}d}"
     reach = asked.k + _READ_FIRST
     while True:
-        scored, facts, gone = _hydrated(context, ranking[:reach], readable)
+        scored, facts, gone = _hydrated(context, ranking[:reach], readable, time.admits)
         watch.lap("ledger")
-        ranked = [
-            budget.Ranked(facts[item.fact_id], item.score, newer_of.get(item.fact_id)) for item in scored
-        ]
+        newer = {older: link.id for older, link in newer_of.items()}
+        ranked = [budget.Ranked(facts[item.fact_id], item.score, newer.get(item.fact_id)) for item in scored]
         packed = budget.pack(ranked, limits, policy, marker, context.counter.count)
         watch.lap("render")
         if reach >= len(ranking) or len(packed.lines) >= asked.k:
@@ -148,17 +154,23 @@ def _chosen(
         reach = len(ranking)
 
 
-def _newer_of(context: Context, ids: Sequence[str]) -> dict[str, str]:
-    """For each ranked fact the newest live one that may replace it, by the links; and for those again."""
-    found: dict[str, str] = {}
+def _newer_of(
+    context: Context, ids: Sequence[str], admits: Callable[[Fact], bool]
+) -> dict[str, succession.Newer]:
+    """For each ranked fact the newest one that may replace it, by the last word on each pair; and for those again."""
+    found: dict[str, succession.Newer] = {}
     wanted = list(ids)
     while wanted:
-        words = {(link.newer, link.older): link for link in context.ledger.links(wanted) if link.older in wanted}
-        newer = {link.older: link.newer for link in words.values() if link.verdict == "update"}
-        live = {fact.id for fact in context.ledger.facts(list(set(newer.values()))) if fact.is_recallable}
-        fresh = {older: newer_id for older, newer_id in newer.items() if newer_id in live and older not in found}
+        words = {(link.newer, link.older): link for link in context.ledger.links(wanted) if link.older in set(wanted)}
+        said = [link for link in words.values() if link.verdict == "update"]
+        shown = {fact.id for fact in context.ledger.facts([link.newer for link in said]) if admits(fact)}
+        fresh = {
+            link.older: succession.Newer(link.newer, link.probability)
+            for link in said
+            if link.newer in shown and link.older not in found
+        }
         found |= fresh
-        wanted = [id_ for id_ in dict.fromkeys(fresh.values()) if id_ not in found]
+        wanted = [newer.id for newer in fresh.values() if newer.id not in found]
     return found
 
 
@@ -172,14 +184,14 @@ def _losers(choice: _Choice, asked: Asked) -> Iterator[Dropped]:
 
 
 def _hydrated(
-    context: Context, scored: Sequence[Scored], readable: frozenset[Scope]
+    context: Context, scored: Sequence[Scored], readable: frozenset[Scope], admits: Callable[[Fact], bool]
 ) -> tuple[list[Scored], dict[str, Fact], list[Dropped]]:
     """Load what the design ranked and check every row again: scope, status and existence."""
     facts = {fact.id: fact for fact in context.ledger.facts([item.fact_id for item in scored])}
     kept, gone = [], []
     for item in scored:
         fact = facts.get(item.fact_id)
-        reason = _refusal(fact, readable)
+        reason = _refusal(fact, readable, admits)
         if reason is None:
             kept.append(item)
         elif fact is not None and fact.scope in readable:
@@ -190,12 +202,14 @@ def _hydrated(
     return kept, facts, gone
 
 
-def _refusal(fact: Fact | None, readable: frozenset[Scope]) -> Reason | None:
+def _refusal(
+    fact: Fact | None, readable: frozenset[Scope], admits: Callable[[Fact], bool]
+) -> Reason | None:
     if fact is None:
         return Reason("unknown_fact", "The design named a fact that does not exist.")
     if fact.scope not in readable:
         return Reason("not_readable", "It lies outside the scopes this principal may read.")
-    if not fact.is_recallable:
+    if not admits(fact):
         return Reason("status", f"It is {fact.status.value}.")
     return None
 

@@ -36,7 +36,7 @@ _RECALLABLE = frozenset(status.value for status in RECALLABLE)
 
 
 @dataclass(slots=True)
-class _Part:
+class Part:
     """Candidates of one scope before scopes are united."""
 
     columns: Columns
@@ -146,7 +146,7 @@ class ScopedView:
             parts.append(part)
         if not parts:
             empty = np.zeros((0, len(stems)), dtype=np.float32)
-            parts = [_Part(columns_of([], self._dimension()), empty, empty, is_complete=True)]
+            parts = [Part(columns_of([], self._dimension()), empty, empty, is_complete=True)]
         return _candidates(parts, self._statistics(frequencies))
 
     def _dimension(self) -> int:
@@ -164,11 +164,11 @@ class ScopedView:
             context_df=frequencies[1],
         )
 
-    def _scanned(self, snapshot: Snapshot, stems: Sequence[str]) -> _Part:
+    def _scanned(self, snapshot: Snapshot, stems: Sequence[str]) -> Part:
         body, context = snapshot.counts(stems)
-        return _Part(snapshot.columns, body, context, is_complete=True)
+        return Part(snapshot.columns, body, context, is_complete=True)
 
-    def _searched(self, state: ScopeState, ask: Ask, frequencies: Floats) -> _Part:
+    def _searched(self, state: ScopeState, ask: Ask, frequencies: Floats) -> Part:
         ledger = self.context.ledger
         with self._timed("lexical"):
             known = ledger.frequencies(state.id, ask.stems)
@@ -189,7 +189,7 @@ class ScopedView:
             found.append(ledger.newest(state.id, ask.newest))
         return self._hydrated(state, found, ask.stems)
 
-    def _hydrated(self, state: ScopeState, found: Sequence[Sequence[str]], stems: Sequence[str]) -> _Part:
+    def _hydrated(self, state: ScopeState, found: Sequence[Sequence[str]], stems: Sequence[str]) -> Part:
         with self._timed("ledger"):
             ids = dict.fromkeys(id_ for ids in found for id_ in ids)
             rows = {row.id: row for row in self.context.finder.rows(state, list(ids))}
@@ -199,10 +199,10 @@ class ScopedView:
             rows |= {row.id: row for row in self.context.finder.rows(state, list(around))}
         # The index may be behind and the full text is only a hint: nothing counts until the ledger's own row agrees.
         kept = [row for row in rows.values() if row.scope_id == state.id and row.status in _RECALLABLE]
-        return _Part(
+        return Part(
             columns=columns_of(kept, self._dimension()),
-            body_counts=_counts([row.body_stems for row in kept], stems),
-            context_counts=_counts([row.context_stems for row in kept], stems),
+            body_counts=counts_of([row.body_stems for row in kept], stems),
+            context_counts=counts_of([row.context_stems for row in kept], stems),
             is_complete=False,
         )
 
@@ -255,13 +255,29 @@ def _rarest(known: Mapping[str, tuple[int, int]], facts: int) -> _Rare:
     return _Rare(weights, together)
 
 
-def _counts(texts: Sequence[str], stems: Sequence[str]) -> Floats:
+def counts_of(texts: Sequence[str], stems: Sequence[str]) -> Floats:
+    """How often each stem occurs in each text of spaced stems, (texts, stems)."""
     spaced = [f" {stem} " for stem in stems]
     flat = [text.count(stem) for text in texts for stem in spaced]
     return np.array(flat, dtype=np.float32).reshape(len(texts), len(stems))
 
 
-def _candidates(parts: Sequence[_Part], statistics: Statistics) -> Candidates:
+def united_parts(parts: Sequence[Part], stems: Sequence[str], dimension: int) -> Candidates:
+    """The candidates of complete parts, with statistics of just these facts."""
+    empty = np.zeros((0, len(stems)), dtype=np.float32)
+    parts = parts or [Part(columns_of([], dimension), empty, empty, is_complete=True)]
+    body, context = (_stacked([getattr(part, name) for part in parts]) for name in ("body_counts", "context_counts"))
+    statistics = Statistics(
+        facts=len(body),
+        body_words=int(sum(part.columns.body_length.sum() for part in parts)),
+        context_words=int(sum(part.columns.context_length.sum() for part in parts)),
+        body_df=np.count_nonzero(body, axis=0).astype(np.float32),
+        context_df=np.count_nonzero(context, axis=0).astype(np.float32),
+    )
+    return _candidates(parts, statistics)
+
+
+def _candidates(parts: Sequence[Part], statistics: Statistics) -> Candidates:
     columns = united([part.columns for part in parts])
     return Candidates(
         ids=columns.ids,

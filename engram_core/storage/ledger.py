@@ -53,6 +53,8 @@ from engram_core.storage.engines import open_engines
 from engram_core.storage.migrate import migrate
 
 _CHUNK = 500
+_UNITED = 100
+"""Searches in one statement; SQLite takes 500."""
 _INDEXED = (
     "id, scope_id, seq, version, status, said_at, speaker, session, previous, following, kind, importance, trust, "
     "valid_from, valid_until, body_stems, context_stems, body_length, context_length, time_words, asks, "
@@ -252,7 +254,7 @@ class SqlLedger:
 
     def sharing(self, scope_id: int, asked: Sequence[Mapping[str, float]], limit: int) -> list[list[str]]:
         stems = dict.fromkeys(stem for weights in asked for stem in weights if len(stem) <= MAX_STEM)
-        postings = {stem: self._postings(writing.terms(scope_id, [stem])[0]) for stem in stems}
+        postings = self._postings_of({stem: writing.terms(scope_id, [stem])[0] for stem in stems})
         keys = [_heaviest({s: postings[s] for s in weights if s in postings}, weights, limit) for weights in asked]
         unique = list(dict.fromkeys(key for one in keys for key in one))
         ids: dict[int, str] = {}
@@ -279,6 +281,20 @@ class SqlLedger:
             query = "SELECT pk FROM fact_words WHERE terms @@ ?::tsquery"
             rows = self._read(query, (" & ".join(f"'{term}'" for term in terms),))
         return np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
+
+    def _postings_of(self, terms: Mapping[str, str]) -> dict[str, NDArray[np.int64]]:
+        """Row keys by stem, many stems in one query."""
+        where = "fact_words MATCH ?" if self._is_sqlite else "terms @@ ?::tsquery"
+        key, quote = ("rowid", '"') if self._is_sqlite else ("pk", "'")
+        found: dict[str, list[int]] = {stem: [] for stem in terms}
+        stems = list(terms)
+        for start in range(0, len(stems), _UNITED):
+            chunk = stems[start : start + _UNITED]
+            each = (f"SELECT {at}, {key} FROM fact_words WHERE {where}" for at in range(len(chunk)))
+            values = tuple(f"{quote}{terms[stem]}{quote}" for stem in chunk)
+            for at, row in self._read(" UNION ALL ".join(each), values):
+                found[chunk[at]].append(row)
+        return {stem: np.array(rows, dtype=np.int64) for stem, rows in found.items()}
 
     def _ids(self, keys: Sequence[int]) -> list[str]:
         """Fact ids of row keys, in the order given."""

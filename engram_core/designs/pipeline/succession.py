@@ -26,11 +26,11 @@ from engram_core.measure.words import is_bare_question
 
 Target = str | int
 """A stored fact's id, or the number of an earlier statement of the same episode."""
-CANDIDATES: Final = 20
-"""Older facts looked at for each new statement, before the ranker."""
 RANKED: Final = 5
-"""Of those, how many the ranker sees."""
-_RECENT: Final = 50
+"""Older facts, stored or of the same batch, that the ranker sees for each new statement."""
+_TELLING: Final = 6
+"""Rarest words of a statement that bring up earlier ones of its batch."""
+_RECENT: Final = 20
 """Earlier statements of the same batch that one word may bring up."""
 ANYONE: Final = frozenset({"user", "human", "assistant", "ai"})
 """The names that callers give to people they cannot name."""
@@ -169,18 +169,18 @@ def with_updates(said: Sequence[Said], episode: Episode, view: View) -> list[New
     except EmbeddingFailed:
         return links  # without vectors nothing can be compared; the statements are kept all the same
     vectors = dict(zip(order, likeness.vectors, strict=True))
-    ranker = updates.ranker_of(view.embedder_name)
+    rankers = updates.rankers_of(view.embedder_name)
     for number, place in enumerate(places):
         older = [*_stored(batch, place, likeness.found[number]), *_earlier(batch, place, near[place], vectors)]
         if older:
-            links[place] = _best(said[place].draft.text, older, _Rarity(likeness, batch, place), ranker)
+            links[place] = _best(said[place].draft.text, older, _Rarity(likeness, batch, place), rankers)
     return links
 
 
 def _may_update(draft: Draft) -> bool:
     if draft.messages[0].role != "user" or is_bare_question(draft.text):
         return False
-    return analysed(draft.text).may_update
+    return updates.may_update(draft.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,22 +200,22 @@ class _Batch:
         self.df: Counter[str] = Counter()
         self._by_token: defaultdict[str, list[int]] = defaultdict(list)
         for number, item in enumerate(said):
-            for token in analysed(item.draft.text).tokens:
+            for token in set(content.tokens(item.draft.text)):
                 self.df[token] += 1
                 self._by_token[token].append(number)
 
     def sharing(self, place: int) -> list[int]:
         """Statements said before this one that share its rarest words, most shared first."""
-        rare = sorted((self.df[token], token) for token in analysed(self.said[place].draft.text).tokens)
+        rare = sorted((self.df[token], token) for token in set(content.tokens(self.said[place].draft.text)))
         votes: defaultdict[int, float] = defaultdict(float)
-        for df, token in rare[: CANDIDATES // 2]:
+        for df, token in rare[:_TELLING]:
             numbers = self._by_token[token]
             end = bisect_left(numbers, place)
             for number in numbers[max(0, end - _RECENT) : end]:
                 votes[number] += 1.0 / df
         near = sorted(votes, key=lambda number: (-votes[number], number))
         voice, at = self.voices[place], self.said[place].at
-        return [n for n in near if self.voices[n] == voice and self.said[n].at <= at][: CANDIDATES // 2]
+        return [n for n in near if self.voices[n] == voice and self.said[n].at <= at][:RANKED]
 
 
 def _earlier(
@@ -232,18 +232,22 @@ def _stored(batch: _Batch, place: int, found: Sequence[Alike]) -> Iterator[_Olde
             yield _Older(fact.id, analysed(fact.text), cosine, fact.text)
 
 
-def _best(text: str, older: Sequence[_Older], idf: updates.Rarity, ranker: updates.Ranker) -> Newer | None:
+def _best(
+    text: str, older: Sequence[_Older], rarity: updates.Rarity, rankers: Sequence[updates.Ranker]
+) -> Newer | None:
     new = analysed(text)
-    ranked = sorted(older, key=lambda one: -(one.cosine + 0.5 * updates.overlap(one.analysis, new, idf)))[:RANKED]
-    best, probability = None, ranker.threshold
+    ranked = sorted(older, key=lambda one: -(one.cosine + 0.5 * updates.overlap(one.analysis, new, rarity)))[:RANKED]
+    best, strength, said = None, 1.0, {}
     for one in ranked:
-        found = ranker.probability(updates.features(one.analysis, new, one.cosine, idf))
-        if found >= probability and one.analysis.tokens != new.tokens:
-            best, probability = one, found
+        found = updates.judged(rankers, updates.features(one.analysis, new, one.cosine, rarity))
+        reached = updates.strength(rankers, found)
+        if reached >= strength and one.analysis.tokens != new.tokens:
+            best, strength, said = one, reached, found
     if best is None:
         return None
-    reason = Reason("possible_update", f'It may be a newer state of "{_short(best.text)}".', {"cosine": best.cosine})
-    return Newer(best.target, round(probability, 4), reason)
+    terms = {name: round(value, 4) for name, value in {**said, "cosine": best.cosine}.items()}
+    line = f'It may be a newer state of "{_short(best.text)}".'
+    return Newer(best.target, max(terms[name] for name in said), Reason("possible_update", line, terms))
 
 
 class _Rarity(dict[str, float]):
