@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from engram_core.domain.scope import Scope
     from engram_core.engram import Engram, Memory
     from engram_core.operations.explain import FactExplanation, RecallExplanation
+    from engram_core.operations.usage import UsageReport
     from engram_core.ports import Decision, Embedder, LanguageModel, TokenCounter
     from engram_core.turns import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, Turn, Turns
 
@@ -61,6 +62,7 @@ _HOMES = {
     "domain.scope": ("Scope",),
     "engram": ("Engram", "Memory"),
     "operations.explain": ("FactExplanation", "RecallExplanation"),
+    "operations.usage": ("UsageReport",),
     "ports": ("Decision", "Embedder", "LanguageModel", "TokenCounter"),
     "turns": ("DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Turn", "Turns"),
 }  # fmt: skip
@@ -74,8 +76,8 @@ __all__ = [
     "LanguageModel", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "Origin",
     "Outcome", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Restore",
     "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot", "Statistics", "Status",
-    "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage", "View", "bind",
-    "default_engram",
+    "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage", "UsageReport", "View",
+    "bind", "default_engram",
 ]  # fmt: skip
 
 

@@ -78,7 +78,9 @@ class Candidates:
         session: A code per session, -1 for facts without one, (n,).
         previous, following: Row of the neighbour in the same session, -1 if it is not a candidate, (n,).
         time_words, asks: Features of the text, (n,).
-        importance, usefulness: Policy inputs, (n,); usefulness is centred so that an unseen fact has 0.
+        importance: Policy input, 0 to 1, (n,).
+        usefulness, useful_alike: How much more often than an unknown fact it was used in earlier responses: at all, and
+            for questions like this one, (n,); 0 for a fact that was never judged (`measure.usefulness`).
         complete: True when every live fact of the readable scopes is here.
     """
 
@@ -99,6 +101,7 @@ class Candidates:
     asks: Floats
     importance: Floats
     usefulness: Floats
+    useful_alike: Floats
     statistics: Statistics
     complete: bool
 

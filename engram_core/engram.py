@@ -24,6 +24,7 @@ from engram_core.operations import edit
 from engram_core.operations import explain as explaining
 from engram_core.operations import observe as observing
 from engram_core.operations import recall as recalling
+from engram_core.operations import usage as reporting
 from engram_core.operations.background import Worker
 from engram_core.operations.context import Context
 from engram_core.ports import Clock, Decision, NewId, Parked
@@ -164,6 +165,24 @@ class Engram:
         """The store's health as JSON-able values: facts by status, index, embedder, token counter, parked failures."""
         return doctoring.doctor(self.context)
 
+    def usage(
+        self, scope: Scope | str | None = None, *, top: int = 10, days: float = 90.0, now: datetime | None = None
+    ) -> reporting.UsageReport:
+        """What was stored, recalled and used: of a scope and all below it, or of the whole store.
+
+        Args:
+            scope: A path; None for every scope.
+            top: Facts in each of the lists `most_useful`, `never_used` and `never_recalled`, 0 to 1,000.
+            days: How far back the weekly verdicts go, 0 to 36,500.
+            now: The time of the call, for replays.
+
+        Raises:
+            InvalidScope, InvalidInput: An argument is malformed.
+        """
+        where = Scope.coerce(scope) if scope is not None else None
+        at = _moment(now, self.context.clock)
+        return reporting.report(self.context, where, below=True, top=top, days=days, now=at)
+
     def reindex(self, *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
         """Build the vector index anew from the ledger, in a new place, and swap it in. Recall goes on meanwhile.
 
@@ -222,6 +241,12 @@ class Engram:
     async def adoctor(self) -> dict[str, Any]:
         """`doctor`, off the event loop."""
         return await off_loop(self.doctor)
+
+    async def ausage(
+        self, scope: Scope | str | None = None, *, top: int = 10, days: float = 90.0, now: datetime | None = None
+    ) -> reporting.UsageReport:
+        """`usage`, off the event loop."""
+        return await off_loop(self.usage, scope, top=top, days=days, now=now)
 
     async def areindex(self, *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
         """`reindex`, off the event loop."""
@@ -488,10 +513,17 @@ class Memory:
         self.engram.context.ledger.set_policy(self.scope, policy, self.principal, self._now(now))
         return policy
 
+    def usage(self, *, top: int = 10, days: float = 90.0, now: datetime | None = None) -> reporting.UsageReport:
+        """What was stored, recalled and used in this very scope; arguments as for `Engram.usage`.
+
+        Raises:
+            InvalidInput: An argument is out of range.
+        """
+        context = self.engram.context
+        return reporting.report(context, self.scope, below=False, top=top, days=days, now=self._now(now))
+
     def _now(self, now: datetime | None) -> datetime:
-        if now is not None and not isinstance(now, datetime):
-            raise InvalidInput(f"now must be a datetime, not {type(now).__name__}.")
-        return aware(now) if now is not None else self.engram.context.clock()
+        return _moment(now, self.engram.context.clock)
 
     # --- async twins: the same work in a thread ---
 
@@ -616,11 +648,21 @@ class Memory:
         """`explain`, off the event loop."""
         return await off_loop(self.explain, id, about=about)
 
+    async def ausage(self, *, top: int = 10, days: float = 90.0, now: datetime | None = None) -> reporting.UsageReport:
+        """`usage`, off the event loop."""
+        return await off_loop(self.usage, top=top, days=days, now=now)
+
     async def aset_policy(
         self, preset: str | None = None, *, now: datetime | None = None, **fields: Any
     ) -> MemoryPolicy:
         """`set_policy`, off the event loop."""
         return await off_loop(self.set_policy, preset, now=now, **fields)
+
+
+def _moment(now: datetime | None, clock: Clock) -> datetime:
+    if now is not None and not isinstance(now, datetime):
+        raise InvalidInput(f"now must be a datetime, not {type(now).__name__}.")
+    return aware(now) if now is not None else clock()
 
 
 def _principal(principal: str) -> str:

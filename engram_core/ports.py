@@ -131,6 +131,7 @@ class ScopeState:
         recallable: Facts with status live or pending.
         body_words, context_words: Total stems over recallable facts.
         speakers: Recallable facts per speaker.
+        judged: Recalls of this scope that had a verdict, and corrections of them: the clock of its tallies.
     """
 
     id: int
@@ -141,6 +142,7 @@ class ScopeState:
     body_words: int
     context_words: int
     speakers: Mapping[str, int]
+    judged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,13 +262,80 @@ class RecallRow:
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """A verdict on a recall. Append-only: a later verdict is another row."""
+    """A verdict on a recall. Append-only: a later verdict is another row.
+
+    `question` is the unit vector of the whole question as float16, shape (d,); None when it could not be embedded.
+    """
 
     recall_id: str
     scope: Scope
     at: datetime
     response: str
     verdicts: Sequence[Mapping[str, Any]]
+    question: NDArray[np.float16] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A recall with a verdict: its question and what the verdict adds to each fact.
+
+    Attributes:
+        number: Grows with every judgement of the scope.
+        tick: The scope's count of judged recalls at which it counts.
+        question: Unit vector of the whole question as float16, shape (d,); None when it could not be embedded.
+        verdicts: As recorded.
+    """
+
+    number: int
+    recall_id: str
+    tick: int
+    question: NDArray[np.float16] | None
+    verdicts: Sequence[Mapping[str, Any]]
+
+
+class Tally(NamedTuple):
+    """The verdicts on one fact in one scope's recalls.
+
+    Attributes:
+        recalled: Recalls with a verdict that showed the fact, decayed, as of `tick`.
+        used: Soft uses among them, decayed, as of `tick`; never more than `recalled`.
+        judged, times_used: The same as plain counts, for reports; they do not decay.
+        tick: Judged recalls of the scope when the tally last changed: what it has to be decayed from.
+    """
+
+    fact_id: str
+    recalled: float = 0.0
+    used: float = 0.0
+    judged: int = 0
+    times_used: int = 0
+    tick: int = 0
+
+
+class StoredCount(NamedTuple):
+    """How many recallable facts of a kind a scope holds."""
+
+    scope: Scope
+    kind: str
+    facts: int
+
+
+class FactUsage(NamedTuple):
+    """What became of one recallable fact that recalls have shown.
+
+    Attributes:
+        shown: Recalls that showed it.
+        judged, times_used: Recalls with a verdict on it, and those whose response used it.
+        recalled, used: The same, weighted and decayed to now, summed over the scopes that recalled it.
+    """
+
+    fact_id: str
+    scope: Scope
+    kind: str
+    shown: int
+    judged: int
+    times_used: int
+    recalled: float
+    used: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,8 +495,46 @@ class Ledger(Protocol):
         """The latest recalls that showed a fact."""
         ...
 
-    def record_usage(self, row: UsageRow) -> None: ...
+    def record_usage(self, row: UsageRow) -> None:
+        """Append a verdict and count it in the scope's tallies, in one transaction; see `measure.usefulness`.
+
+        A recall counts once: a later verdict on it replaces what the earlier one had added. `unknown` adds nothing.
+        """
+        ...
+
     def usage(self, recall_id: str) -> list[UsageRow]: ...
+    def tallies(self, scope_id: int, after: int) -> list[Tally]:
+        """A scope's own tallies that changed after the tick `after`, any order."""
+        ...
+
+    def judged(self, scope_id: int, after: int, limit: int) -> list[Judged]:
+        """A scope's latest judged recalls after a number, at most `limit` of them, oldest first."""
+        ...
+
+    def worth(self, scope_id: int) -> dict[str, tuple[float, float]]:
+        """For each judged fact of a scope: its recalled and used weights, decayed to now, over all scopes' recalls."""
+        ...
+
+    def stored_counts(self, scope: Scope | None, *, below: bool) -> list[StoredCount]:
+        """Recallable facts by scope and kind: of one scope, of it and all below it, or (None) of the whole store."""
+        ...
+
+    def fact_usages(self, scope: Scope | None, *, below: bool) -> list[FactUsage]:
+        """Every recallable fact that was ever shown, any order; scopes as for `stored_counts`."""
+        ...
+
+    def fact_usage(self, fact_id: str) -> FactUsage | None:
+        """The same of one fact, whatever its status; None if it was never shown."""
+        ...
+
+    def never_recalled(self, scope: Scope | None, limit: int, *, below: bool) -> list[str]:
+        """Ids of recallable facts that no recall has shown, most important and then oldest first."""
+        ...
+
+    def usage_since(self, scope: Scope | None, since: datetime, *, below: bool) -> list[UsageRow]:
+        """Verdicts recorded from a time on, oldest first, without their question vectors; scopes of the recalls."""
+        ...
+
     def parked(self, limit: int = 100) -> list[Parked]: ...
     def park(self, item: Parked) -> None: ...
 

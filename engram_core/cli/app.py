@@ -222,6 +222,33 @@ def restore(place: Place, id_: FactId, reason: Why = None) -> Result:
 
 
 @command(app)
+def usage(
+    place: Place,
+    scope: Annotated[
+        str | None, typer.Argument(metavar="SCOPE", help="A scope and all below it; without one, the whole store.")
+    ] = None,
+    top: Annotated[int, typer.Option("--top", help="Facts in each list, 0 to 1000.")] = 10,
+    days: Annotated[float, typer.Option("--days", help="How far back the weekly verdicts go.")] = 90.0,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Also draw it, into a file named .svg or .png.")
+    ] = None,
+) -> Result:
+    """Show what was stored, recalled and used: by scope and kind, and the facts that lead each list."""
+    from engram_core.cli import render  # noqa: PLC0415
+
+    if plot is not None:
+        from engram_core.cli import chart  # noqa: PLC0415
+
+        chart.check(plot)
+    with place.open() as engram:
+        view = {"store": place.shown, **engram.usage(scope, top=top, days=days).to_dict()}
+    if plot is not None:
+        chart.draw(view, plot)
+        view["plot"] = str(plot)
+    return Result(view, partial(render.usage, view=view))
+
+
+@command(app)
 def doctor(place: Place) -> Result:
     """Examine a store. Exit code 0: healthy; 1: problems found, and what to do about them."""
     from engram_core.cli import render, views  # noqa: PLC0415

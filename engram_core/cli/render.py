@@ -33,6 +33,31 @@ def added(paper: Paper, view: View, *, with_each: bool) -> None:
         paper.remark(f"{view['pending']} facts are not embedded yet; they are found by words and retried.")
 
 
+def usage(paper: Paper, view: View) -> None:
+    """Counts by scope and kind, then the leading facts of each list."""
+    counts = tuple(
+        Column(name.replace("_", " "), is_right=True)
+        for name in ("stored", "recalled", "used", "never_recalled", "never_used")
+    )
+    rows = [{name.replace("_", " "): value for name, value in group.items()} for group in view["groups"]]
+    paper.table((Column("scope"), Column("kind"), *counts), rows)
+    for name, note in (("most_useful", "used"), ("never_used", "judged"), ("never_recalled", "")):
+        if view[name]:
+            paper.line()
+            paper.line(name.replace("_", " "), "bold")
+            numbers = (Column(note, is_right=True),) if note else ()
+            lead = (Column("usefulness", is_right=True),) if name == "most_useful" else ()
+            facts = [{**item, "fact": item["text"]} for item in view[name]]
+            paper.table((*lead, *numbers, _FACT, Column("kind"), _ID), facts, under="id")
+    totals = view["totals"]
+    paper.remark(
+        f"{totals['stored']} facts stored, {totals['recalled']} recalled, {totals['used']} used in a response; "
+        f"{totals['never_recalled']} never recalled, {totals['never_used']} judged and never used."
+    )
+    if "plot" in view:
+        paper.remark(f"Drawn in {view['plot']}.")
+
+
 def _outcome(item: View) -> View:
     message = item["message"]
     said = f"{message['speaker']}: {message['content']}" if message["speaker"] else message["content"]
@@ -146,6 +171,9 @@ def _fact(paper: Paper, view: View) -> None:
     if view["recalls"]:
         paper.line()
         paper.line("recalled", "bold")
+        numbers = view["usage"]
+        counts = ", ".join(f"{name} {numbers[name]}" for name in ("shown", "judged", "used"))
+        paper.line(f"{counts}, usefulness {numbers['usefulness']:.2f}")
         rows = [{**item, "at": item["at"][:16], "score": f"{item['score']:.3f}"} for item in view["recalls"]]
         columns = (Column("at"), Column("rank", is_right=True), _SCORE, Column("verdict"))
         paper.table((*columns, Column("query", is_wide=True), _ID), rows, under="id")

@@ -55,7 +55,10 @@ class MemoryPolicy(BaseModel):
         default=0.0, ge=0.0, le=1.0, description="Score added for a brand-new fact, decaying by decay_rate per day."
     )
     usefulness_weight: float = Field(
-        default=0.40, ge=0.0, le=1.0, description="Score added per unit of (usefulness - 0.2)."
+        default=0.50,
+        ge=0.0,
+        le=1.0,
+        description="Score added per unit of usefulness above that of a fact without verdicts; 0 learns nothing.",
     )
     priority_weight: float = Field(
         default=0.05, ge=0.0, le=1.0, description="Score added to kinds in prioritize_types."

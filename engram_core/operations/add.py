@@ -151,8 +151,9 @@ def view_of(
     """The view of a scope (alone, or with the readable scopes) and the scope's sequence number."""
     states = context.ledger.scopes(list(readable) if readable is not None else [scope])
     policy = policy or context.ledger.policy(scope).policy
-    expect = next((state.seq for state in states if state.scope == scope), 0)
-    return ScopedView(context, scope, now, policy, _non_empty(states), model=model), expect
+    own = next((state for state in states if state.scope == scope), None)
+    view = ScopedView(context, scope, now, policy, _non_empty(states), own=own, model=model)
+    return view, own.seq if own is not None else 0
 
 
 def _non_empty(states: Sequence[ScopeState]) -> list[ScopeState]:

@@ -13,6 +13,7 @@ from engram_core.domain.change import Draft
 from engram_core.domain.errors import InvalidPolicy
 from engram_core.domain.message import Episode
 from engram_core.domain.scope import Scope
+from engram_core.operations.learned import Learned
 from engram_core.ports import Clock, Finder, LanguageModel, Ledger, NewId, StoreEmbedder, TokenCounter
 
 _REMEMBERED_SCOPES = 1_000
@@ -78,6 +79,7 @@ class Context:
     extractor: Callable[[Episode, LanguageModel], Sequence[Draft]]
     injected: Injected = field(default_factory=Injected)
     turnstiles: Turnstiles = field(default_factory=Turnstiles)
+    learned: Learned = field(default_factory=Learned)
 
     def design(self, name: str) -> Design:
         """The design a policy names. Raises InvalidPolicy if it is not installed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -11,9 +11,11 @@ from engram_core.domain.errors import FactNotFound, RecallNotFound
 from engram_core.domain.fact import Fact
 from engram_core.domain.message import Episode
 from engram_core.domain.scope import Scope
+from engram_core.measure.usage import final_verdicts
+from engram_core.measure.usefulness import NEUTRAL, posterior
 from engram_core.operations.context import Context
 from engram_core.operations.edit import find
-from engram_core.ports import Decision, RecallRow, UsageRow
+from engram_core.ports import Decision, RecallRow
 
 _RECALLS_SHOWN = 20
 
@@ -73,12 +75,14 @@ class FactExplanation:
         sources: The messages it was made of, as handed over.
         history: Every decision, oldest first.
         recalls: The latest recalls that showed it, newest first, with rank, score and verdict.
+        usage: All of them in numbers: how often it was shown, judged and used, and how useful that makes it, 0 to 1.
     """
 
     fact: Fact
     sources: tuple[Mapping[str, Any], ...]
     history: tuple[Decision, ...]
     recalls: tuple[Mapping[str, Any], ...]
+    usage: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -87,6 +91,7 @@ class FactExplanation:
             "sources": list(self.sources),
             "history": [decision_dict(decision) for decision in self.history],
             "recalls": list(self.recalls),
+            "usage": dict(self.usage),
         }
 
     def __str__(self) -> str:
@@ -102,6 +107,11 @@ class FactExplanation:
         for decision in self.history:
             refused = " (refused)" if decision.refused else ""
             lines.append(f"  {decision.at:%Y-%m-%d %H:%M} {decision.action}{refused}: {decision.reason}")
+        if self.usage["shown"]:
+            lines.append(
+                f"  shown {self.usage['shown']} times, judged {self.usage['judged']}, used {self.usage['used']}: "
+                f"usefulness {self.usage['usefulness']:.2f} (0.20 without verdicts)"
+            )
         for item in self.recalls:
             lines.append(f"  recalled {item['at'][:16]} at rank {item['rank']}, {item['verdict']}: {item['query']!r}")
         return "\n".join(lines)
@@ -126,7 +136,7 @@ def _explain_recall(
     context: Context, row: RecallRow, scope: Scope, principal: str, about: str | None
 ) -> RecallExplanation:
     facts = {fact.id: fact for fact in context.ledger.facts([item["id"] for item in (*row.facts, *row.dropped)])}
-    verdicts = _verdicts(context.ledger.usage(row.id))
+    verdicts = final_verdicts(context.ledger.usage(row.id))
 
     def told(item: Mapping[str, Any]) -> dict[str, Any]:
         fact = facts.get(item["id"])
@@ -151,11 +161,6 @@ def _explain_recall(
     )
 
 
-def _verdicts(rows: Sequence[UsageRow]) -> dict[str, str]:
-    """The last verdict on each fact of a recall."""
-    return {verdict["id"]: verdict["verdict"] for row in rows for verdict in row.verdicts}
-
-
 def _absent(context: Context, row: RecallRow, scope: Scope, principal: str, fact_id: str) -> str | None:
     if any(item["id"] == fact_id for item in (*row.facts, *row.dropped)):
         return None
@@ -176,7 +181,16 @@ def _explain_fact(context: Context, fact: Fact) -> FactExplanation:
         sources=tuple(_sources(context, fact)),
         history=tuple(context.ledger.history(fact.id)),
         recalls=tuple(_recalled(context, row, fact.id) for row in recalls),
+        usage=_usage(context, fact.id),
     )
+
+
+def _usage(context: Context, fact_id: str) -> dict[str, float]:
+    row = context.ledger.fact_usage(fact_id)
+    if row is None:
+        return {"shown": 0, "judged": 0, "used": 0, "usefulness": NEUTRAL}
+    useful = round(posterior(row.recalled, row.used), 4)
+    return {"shown": row.shown, "judged": row.judged, "used": row.times_used, "usefulness": useful}
 
 
 def _sources(context: Context, fact: Fact) -> list[dict[str, Any]]:
@@ -212,7 +226,7 @@ def _recalled(context: Context, row: RecallRow, fact_id: str) -> dict[str, Any]:
         "query": row.query,
         "rank": rank,
         "score": row.facts[rank - 1]["score"],
-        "verdict": _verdicts(context.ledger.usage(row.id)).get(fact_id, "not observed"),
+        "verdict": final_verdicts(context.ledger.usage(row.id)).get(fact_id, "not observed"),
     }
 
 

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from engram_core.domain.errors import InvalidInput, RecallNotFound
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_core.domain.errors import EmbeddingFailed, InvalidInput, RecallNotFound
 from engram_core.domain.recall import Usage
 from engram_core.domain.scope import Scope
 from engram_core.measure.attribution import Shown, Verdict, attribute
@@ -26,8 +29,18 @@ def observe(context: Context, scope: Scope, recall_id: str, response: str | None
         raise RecallNotFound(f"No recall {recall_id!r} was made in scope {scope}.")
     verdicts = _verdicts(context, row, response)
     kept = (response or "").encode("utf-8", "replace")[:MAX_RESPONSE_BYTES].decode("utf-8", "ignore")
-    context.ledger.record_usage(UsageRow(recall_id, scope, now, kept, verdicts))
+    question = _question(context, row) if any(verdict["verdict"] != "unknown" for verdict in verdicts) else None
+    context.ledger.record_usage(UsageRow(recall_id, scope, now, kept, verdicts, question))
     return usage_of(recall_id, verdicts)
+
+
+def _question(context: Context, row: RecallRow) -> NDArray[np.float16] | None:
+    """The question's vector, for comparison with later ones; without it the verdict still counts in general."""
+    try:
+        vector: NDArray[np.float16] = context.embedder.embed_queries([row.query])[0].astype(np.float16)
+    except EmbeddingFailed:
+        return None
+    return vector
 
 
 def _verdicts(context: Context, row: RecallRow, response: str | None) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from engram_core.design import Ask, Candidates
 from engram_core.domain.fact import Fact, Status
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.operations.supersede import STALE
-from engram_core.operations.view import Part, ScopedView, counts_of, united_parts
+from engram_core.operations.view import Part, ScopedView, counts_of, statistics_of
 from engram_core.measure.columns import columns_of
 from engram_core.ports import Indexed, ScopeState
 
@@ -78,17 +78,22 @@ class PastView(ScopedView):
 
     admits: Callable[[Fact], bool] = field(default=lambda fact: fact.is_recallable)
 
+    @classmethod
+    def over(cls, view: ScopedView, states: Sequence[ScopeState], admits: Callable[[Fact], bool]) -> PastView:
+        """A view like `view` of the scopes in `states`, which may hold archived facts only."""
+        return cls(view.context, view.scope, view.now, view.policy, states, own=view.own, admits=admits)
+
     def candidates(self, ask: Ask) -> Candidates:
         """Every admitted fact of the readable scopes, scanned."""
         self.reads += 1
-        parts = []
         with self._timed("ledger"):
-            for state in self.states:
-                rows = self._admitted(state)
-                body, context = (counts_of([getattr(row, name) for row in rows], ask.stems) for name in _STEMS)
-                columns = columns_of(rows, self._dimension())
-                parts.append(Part(columns, body, context, is_complete=True))
-        return united_parts(parts, ask.stems, self._dimension())
+            parts = [self._part(self._admitted(state), ask.stems) for state in self.states] or [self._part([], ask.stems)]
+        return self._united(parts, statistics_of(parts))
+
+    def _part(self, rows: Sequence[Indexed], stems: Sequence[str]) -> Part:
+        body = counts_of([row.body_stems for row in rows], stems)
+        context = counts_of([row.context_stems for row in rows], stems)
+        return Part(columns_of(rows, self._dimension()), body, context, is_complete=True)
 
     def _admitted(self, state: ScopeState) -> list[Indexed]:
         kept = []
@@ -103,6 +108,3 @@ class PastView(ScopedView):
         while page := self.context.ledger.changes(state.id, after, _PAGE):
             yield page
             after = page[-1].seq
-
-
-_STEMS = ("body_stems", "context_stems")

@@ -93,8 +93,8 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
     time = Time(asked.as_of, asked.include_archived, now, policy.policy)
     view, _ = view_of(context, scope, time.moment, readable=readable, policy=policy.policy)
     if not time.is_now:
-        states = context.ledger.scopes(list(readable))
-        view = PastView(context, scope, time.moment, policy.policy, states, admits=time.admits)
+        view = PastView.over(view, context.ledger.scopes(list(readable)), time.admits)
+    view.question = asked.text
     watch.lap("ledger")
     ranking = context.design(policy.policy.design).retrieve(Query(asked.text, asked.k, time.moment, asked.kinds), view)
     watch.lap("score", view.spent)

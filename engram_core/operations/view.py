@@ -20,6 +20,7 @@ from engram_core.domain.scope import Scope
 from engram_core.measure import words
 from engram_core.measure.columns import Columns, columns_of, united, vectors
 from engram_core.operations.context import Context
+from engram_core.operations.learned import Learnt
 from engram_core.ports import Indexed, LanguageModel, ScopeState, Snapshot
 
 MAX_RARE_STEMS = 8
@@ -47,19 +48,28 @@ class Part:
 
 @dataclass(slots=True)
 class ScopedView:
-    """See `engram_core.design.View`. `states` are the readable scopes, nearest first; the first may be new."""
+    """See `engram_core.design.View`.
+
+    Attributes:
+        states: The readable scopes that hold facts, nearest first.
+        own: The view's own scope, empty or not; None while the ledger does not know it.
+        question: What is asked, whole; embedded along with whatever the design embeds once verdicts can be compared.
+    """
 
     context: Context
     scope: Scope
     now: datetime
     policy: MemoryPolicy
     states: Sequence[ScopeState]
+    own: ScopeState | None = None
+    question: str | None = None
     model: LanguageModel | None = None
     degraded: bool = False
     reads: int = 0
     spent: dict[str, float] = field(default_factory=dict)
     embedded: dict[str, NDArray[np.float16]] = field(default_factory=dict, repr=False)
     """Vectors of texts embedded on the way, as stored."""
+    _asked: Floats | None = field(default=None, repr=False)
     _names: frozenset[str] | None = field(default=None, repr=False)
 
     @contextmanager
@@ -74,7 +84,12 @@ class ScopedView:
         """Unit vectors of questions. A failure marks the view degraded and is raised."""
         try:
             with self._timed("embed"):
-                return np.asarray(self.context.embedder.embed_queries(texts), dtype=np.float32)
+                if self.question is None or self._asked is not None or self.own is None or not self.own.judged:
+                    return np.asarray(self.context.embedder.embed_queries(texts), dtype=np.float32)
+                # In one call: a remote embedder is asked once.
+                vectors = np.asarray(self.context.embedder.embed_queries([*texts, self.question]), dtype=np.float32)
+                self._asked = vectors[-1]
+                return vectors[:-1]
         except EmbeddingFailed:
             self.degraded = True
             raise
@@ -147,7 +162,13 @@ class ScopedView:
         if not parts:
             empty = np.zeros((0, len(stems)), dtype=np.float32)
             parts = [Part(columns_of([], self._dimension()), empty, empty, is_complete=True)]
-        return _candidates(parts, self._statistics(frequencies))
+        return self._united(parts, self._statistics(frequencies))
+
+    def _united(self, parts: Sequence[Part], statistics: Statistics) -> Candidates:
+        columns = united([part.columns for part in parts])
+        # Each scope learns from its own recalls: what others make of a shared fact does not move it here.
+        learnt = self.context.learned.of(self.context.ledger, self.own, columns.ids, self._asked)
+        return _candidates(parts, columns, learnt, statistics)
 
     def _dimension(self) -> int:
         try:
@@ -262,23 +283,19 @@ def counts_of(texts: Sequence[str], stems: Sequence[str]) -> Floats:
     return np.array(flat, dtype=np.float32).reshape(len(texts), len(stems))
 
 
-def united_parts(parts: Sequence[Part], stems: Sequence[str], dimension: int) -> Candidates:
-    """The candidates of complete parts, with statistics of just these facts."""
-    empty = np.zeros((0, len(stems)), dtype=np.float32)
-    parts = parts or [Part(columns_of([], dimension), empty, empty, is_complete=True)]
+def statistics_of(parts: Sequence[Part]) -> Statistics:
+    """Word statistics of just the facts that are here."""
     body, context = (_stacked([getattr(part, name) for part in parts]) for name in ("body_counts", "context_counts"))
-    statistics = Statistics(
+    return Statistics(
         facts=len(body),
         body_words=int(sum(part.columns.body_length.sum() for part in parts)),
         context_words=int(sum(part.columns.context_length.sum() for part in parts)),
         body_df=np.count_nonzero(body, axis=0).astype(np.float32),
         context_df=np.count_nonzero(context, axis=0).astype(np.float32),
     )
-    return _candidates(parts, statistics)
 
 
-def _candidates(parts: Sequence[Part], statistics: Statistics) -> Candidates:
-    columns = united([part.columns for part in parts])
+def _candidates(parts: Sequence[Part], columns: Columns, learnt: Learnt, statistics: Statistics) -> Candidates:
     return Candidates(
         ids=columns.ids,
         speakers=columns.speakers,
@@ -296,7 +313,8 @@ def _candidates(parts: Sequence[Part], statistics: Statistics) -> Candidates:
         time_words=columns.time_words,
         asks=columns.asks,
         importance=columns.importance,
-        usefulness=np.zeros(len(columns), dtype=np.float32),
+        usefulness=learnt.usefulness,
+        useful_alike=learnt.alike,
         statistics=statistics,
         complete=all(part.is_complete for part in parts),
     )

@@ -173,6 +173,11 @@ def unspaced(text: str) -> list[str]:
     return text.split()
 
 
+def vector_of(stored: bytes | None) -> NDArray[np.float16] | None:
+    """The vector in a blob."""
+    return None if stored is None else np.frombuffer(stored, dtype="<f2")
+
+
 def blob(vector: NDArray[np.float16] | None) -> bytes | None:
     """A vector's float16 bytes, little-endian."""
     return None if vector is None else np.asarray(vector, dtype="<f2").tobytes()

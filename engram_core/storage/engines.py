@@ -6,6 +6,8 @@ power cut (recalls, usage) without waiting for the disk.
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,29 +16,45 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from engram_core.domain.errors import InvalidInput, MissingExtra
 from engram_core.storage.forks import on_fork
+from engram_core.storage.pool import Gate, GatedPool
 
 BUSY_TIMEOUT_MS = 30_000
-_POOL = {"pool_size": 8, "max_overflow": 56, "pool_timeout": 30}
+_POOL: dict[str, Any] = {"poolclass": GatedPool, "pool_size": 8, "max_overflow": 56, "pool_timeout": 30}
 
 
 @dataclass(frozen=True)
 class Engines:
     """The two engines of one database.
 
-    A connection must not cross a fork. Two processes would talk over one PostgreSQL socket; and SQLite's locks stay
-    behind, so that a parent that closes removes the log in which its child goes on writing.
+    A connection must not cross a fork. Two processes would talk over one PostgreSQL socket; SQLite's locks stay
+    behind, so that a parent that closes removes the log in which its child goes on writing; and a transaction that was
+    open in another thread would stay open in the child for ever.
     """
 
     writer: Engine
     observer: Engine
 
     def __post_init__(self) -> None:
-        on_fork(before=self.dispose, in_child=self._forget)
+        gate = Gate()
+        for engine in (self.writer, self.observer):
+            assert isinstance(engine.pool, GatedPool)
+            engine.pool.gate = gate
+        on_fork(before=self._before_fork, in_parent=gate.reopen, in_child=self._in_child)
 
-    def _forget(self) -> None:
-        # What other threads had in hand belongs to the parent; their pools' locks may never be released here.
+    def _before_fork(self) -> None:
+        self._gate.close()
+        self.dispose()
+
+    def _in_child(self) -> None:
+        self._gate.open()
+        # Whatever was in use belongs to the parent, and the old pools' locks may never be released here.
         self.writer.dispose(close=False)
         self.observer.dispose(close=False)
+
+    @property
+    def _gate(self) -> Gate:
+        assert isinstance(self.writer.pool, GatedPool)
+        return self.writer.pool.gate
 
     @property
     def dialect(self) -> str:
@@ -81,9 +99,7 @@ def _sqlite(url: URL, synchronous: str) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
-        # The journal mode is a property of the file and switching to it takes a lock: only do it when it is needed.
-        if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            cursor.execute("PRAGMA journal_mode=WAL")
+        _use_wal(cursor)
         for pragma in (
             f"synchronous={synchronous}",
             "foreign_keys=ON",
@@ -101,6 +117,21 @@ def _sqlite(url: URL, synchronous: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _use_wal(cursor: sqlite3.Cursor) -> None:
+    """Switch to WAL. The mode is a property of the file, and switching takes a lock, so only where it is needed."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            # Another process switches, too: this is the one lock that SQLite's own time-out does not wait for.
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _postgres(url: URL, synchronous_commit: str) -> Engine:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 Call = Callable[[], None]
 
 
-def on_fork(*, before: Call | None = None, in_child: Call | None = None) -> None:
+def on_fork(*, before: Call | None = None, in_parent: Call | None = None, in_child: Call | None = None) -> None:
     """Call bound methods around every later fork of this process, as long as their object is alive.
 
     `subprocess` does not count: it replaces the child at once.
@@ -17,6 +17,8 @@ def on_fork(*, before: Call | None = None, in_child: Call | None = None) -> None
     if hasattr(os, "register_at_fork"):
         if before is not None:
             os.register_at_fork(before=_weak(before))
+        if in_parent is not None:
+            os.register_at_fork(after_in_parent=_weak(in_parent))
         if in_child is not None:
             os.register_at_fork(after_in_child=_weak(in_child))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -21,19 +22,24 @@ from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
+from engram_core.measure import usefulness
 from engram_core.ports import (
     Batch,
     Collection,
     Decision,
+    FactUsage,
     FreshVectors,
     Generation,
     Indexed,
+    Judged,
     Link,
     Parked,
     PolicyVersion,
     RecallRow,
     ScopeState,
+    StoredCount,
     Tail,
+    Tally,
     UsageRow,
 )
 from engram_core.storage import schema as t
@@ -41,6 +47,7 @@ from engram_core.storage import writing
 from engram_core.storage.codec import (
     FACT_COLUMNS,
     MAX_STEM,
+    blob,
     dumps,
     epoch,
     fact_of,
@@ -48,6 +55,7 @@ from engram_core.storage.codec import (
     moment,
     short_key,
     storable,
+    vector_of,
 )
 from engram_core.storage.engines import open_engines
 from engram_core.storage.migrate import migrate
@@ -63,6 +71,8 @@ _INDEXED = (
 _INDEXED_LIGHT = _INDEXED.replace("content, context", "NULL, context").replace("body_stems, context_stems", "'', ''")
 _LIVE = "('live', 'pending')"
 _LINK = "newer, older, verdict, probability, at, rule, line, terms"
+_SCOPES = "SELECT id, path, seq, live, recallable, body_words, context_words, speakers, judged FROM scopes"
+_TALLY = ", ".join(Tally._fields)
 _RECORD = (
     "INSERT INTO recalls (id, scope_id, principal, session, at, query, text_tokens, token_counter, degraded, "
     "policy_version, facts, dropped, stages) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
@@ -99,11 +109,11 @@ class SqlLedger:
 
     def scopes(self, paths: Sequence[Scope] | None = None) -> list[ScopeState]:
         if paths is None:
-            rows = self._read("SELECT * FROM scopes ORDER BY path", ())
+            rows = self._read(f"{_SCOPES} ORDER BY path", ())
             return [_scope_state(row) for row in rows]
         if not paths:
             return []
-        rows = self._read(f"SELECT * FROM scopes WHERE path IN ({_marks(paths)})", tuple(scope.path for scope in paths))
+        rows = self._read(f"{_SCOPES} WHERE path IN ({_marks(paths)})", tuple(scope.path for scope in paths))
         by_path = {row[1]: row for row in rows}
         return [_scope_state(by_path[scope.path]) for scope in paths if scope.path in by_path]
 
@@ -417,14 +427,17 @@ class SqlLedger:
 
     def record_usage(self, row: UsageRow) -> None:
         with self._observing() as connection:
+            scope_id = writing.scope_id(connection, row.scope)
             connection.execute(
                 insert(t.usage),
                 {
                     "recall_id": row.recall_id,
-                    "scope_id": writing.scope_id(connection, row.scope),
+                    "scope_id": scope_id,
                     "at": epoch(row.at),
                     "response": storable(row.response),
                     "verdicts": dumps(list(row.verdicts)),
+                    "tick": writing.count_verdicts(connection, scope_id, row),
+                    "question": blob(row.question) if row.question is not None else None,
                 },
             )
 
@@ -432,6 +445,86 @@ class SqlLedger:
         query = select(t.usage, t.scopes.c.path).join(t.scopes).where(t.usage.c.recall_id == storable(recall_id))
         with self._reading() as connection:
             return [_usage_row(row) for row in connection.execute(query.order_by(t.usage.c.id)).mappings()]
+
+    def tallies(self, scope_id: int, after: int) -> list[Tally]:
+        query = f"SELECT {_TALLY} FROM tallies WHERE scope_id=? AND tick>?"
+        return list(map(Tally._make, self._read(query, (scope_id, after))))
+
+    def judged(self, scope_id: int, after: int, limit: int) -> list[Judged]:
+        query = (
+            "SELECT id, recall_id, tick, question, verdicts FROM usage "
+            "WHERE scope_id=? AND id>? AND tick IS NOT NULL ORDER BY id DESC LIMIT ?"
+        )
+        return [
+            Judged(number, recall_id, tick, vector_of(question), json.loads(verdicts))
+            for number, recall_id, tick, question, verdicts in reversed(self._read(query, (scope_id, after, limit)))
+        ]
+
+    def worth(self, scope_id: int) -> dict[str, tuple[float, float]]:
+        query = (
+            "SELECT t.fact_id, t.recalled, t.used, t.tick, s.judged FROM tallies t "
+            "JOIN facts f ON f.id=t.fact_id JOIN scopes s ON s.id=t.scope_id WHERE f.scope_id=?"
+        )
+        return usefulness.summed(
+            (Tally(fact_id, recalled, used, tick=tick), judged)
+            for fact_id, recalled, used, tick, judged in self._read(query, (scope_id,))
+        )
+
+    def stored_counts(self, scope: Scope | None, *, below: bool) -> list[StoredCount]:
+        where, parameters = _inside(scope, below=below)
+        query = (
+            f"SELECT s.path, f.kind, COUNT(*) FROM facts f JOIN scopes s ON s.id=f.scope_id WHERE f.status IN {_LIVE} "
+            f"AND {where} GROUP BY s.path, f.kind"
+        )
+        return [StoredCount(Scope(path), kind, count) for path, kind, count in self._read(query, parameters)]
+
+    def fact_usages(self, scope: Scope | None, *, below: bool) -> list[FactUsage]:
+        where, parameters = _inside(scope, below=below)
+        return self._fact_usages(f"f.status IN {_LIVE} AND {where}", parameters)
+
+    def fact_usage(self, fact_id: str) -> FactUsage | None:
+        found = self._fact_usages("f.id=?", (storable(fact_id),))
+        return found[0] if found else None
+
+    def _fact_usages(self, where: str, parameters: tuple[Any, ...]) -> list[FactUsage]:
+        shown = (
+            "SELECT f.id, s.path, f.kind, COUNT(*) FROM facts f JOIN scopes s ON s.id=f.scope_id "
+            f"JOIN recalled r ON r.fact_id=f.id WHERE {where} GROUP BY f.id, s.path, f.kind"
+        )
+        tallied = (
+            f"SELECT {', '.join(f't.{name}' for name in Tally._fields)}, j.judged FROM tallies t "
+            "JOIN scopes j ON j.id=t.scope_id JOIN facts f ON f.id=t.fact_id JOIN scopes s ON s.id=f.scope_id "
+            f"WHERE {where}"
+        )
+        tallies = [(Tally._make(row[:-1]), row[-1]) for row in self._read(tallied, parameters)]
+        weights = usefulness.summed(tallies)
+        judged, used = Counter[str](), Counter[str]()
+        for tally, _ in tallies:
+            judged[tally.fact_id] += tally.judged
+            used[tally.fact_id] += tally.times_used
+        return [
+            FactUsage(id_, Scope(path), kind, count, judged[id_], used[id_], *weights.get(id_, (0.0, 0.0)))
+            for id_, path, kind, count in self._read(shown, parameters)
+        ]
+
+    def never_recalled(self, scope: Scope | None, limit: int, *, below: bool) -> list[str]:
+        where, parameters = _inside(scope, below=below)
+        query = (
+            f"SELECT f.id FROM facts f JOIN scopes s ON s.id=f.scope_id WHERE f.status IN {_LIVE} AND {where} "
+            "AND NOT EXISTS (SELECT 1 FROM recalled r WHERE r.fact_id=f.id) ORDER BY f.importance DESC, f.pk LIMIT ?"
+        )
+        return [row[0] for row in self._read(query, (*parameters, limit))]
+
+    def usage_since(self, scope: Scope | None, since: datetime, *, below: bool) -> list[UsageRow]:
+        where, parameters = _inside(scope, below=below)
+        query = (
+            "SELECT u.recall_id, s.path, u.at, u.response, u.verdicts FROM usage u JOIN scopes s ON s.id=u.scope_id "
+            f"WHERE u.at>=? AND {where} ORDER BY u.id"
+        )
+        names = ("recall_id", "path", "at", "response", "verdicts")
+        return [
+            _usage_row(dict(zip(names, row, strict=True))) for row in self._read(query, (epoch(since), *parameters))
+        ]
 
     def parked(self, limit: int = 100) -> list[Parked]:
         query = select(t.parked, t.scopes.c.path).join(t.scopes).order_by(t.parked.c.id.desc()).limit(limit)
@@ -636,6 +729,16 @@ def _heaviest(postings: Mapping[str, NDArray[np.int64]], weights: Mapping[str, f
     return [int(key) for key in keys[np.lexsort((keys, -score))[:limit]]]
 
 
+def _inside(scope: Scope | None, *, below: bool) -> tuple[str, tuple[Any, ...]]:
+    """The condition that scope `s` is `scope`, or with `below` any scope under it as well; None is everywhere."""
+    if scope is None:
+        return "1=1", ()
+    if not below:
+        return "s.path=?", (scope.path,)
+    # No LIKE: `_` and `%` may stand in a path.
+    return "(s.path=? OR SUBSTR(s.path,1,?)=?)", (scope.path, len(scope.path) + 1, f"{scope.path}/")
+
+
 def _marks(items: Sequence[object]) -> str:
     return ",".join("?" * len(items))
 
@@ -662,8 +765,8 @@ def _without_password(url: str) -> str:
 
 
 def _scope_state(row: Any) -> ScopeState:
-    id_, path, seq, live, recallable, body_words, context_words, speakers = row
-    return ScopeState(id_, Scope(path), seq, live, recallable, body_words, context_words, json.loads(speakers))
+    id_, path, seq, live, recallable, body_words, context_words, speakers, judged = row
+    return ScopeState(id_, Scope(path), seq, live, recallable, body_words, context_words, json.loads(speakers), judged)
 
 
 def _link(row: Any) -> Link:

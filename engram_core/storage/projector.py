@@ -348,7 +348,10 @@ class Projector:
     def _is_trusted(self, generation: Generation) -> bool:
         if self._owner is None:
             index = self._client(generation)
-            names = set(index.names())
+            try:
+                names = set(index.names())
+            finally:
+                index.close()
             return all(item.name in names for item in self._ledger.collections(generation.id))
         directory = Path(self._place, generation.place)
         is_untouched = self._owner.seal == seal_of(directory)
@@ -516,9 +519,13 @@ class Projector:
 
     def _drop_server_collections(self, generation: Generation) -> None:
         index = self._index or self._client(generation)
-        for name in index.names():
-            if name.startswith(_prefix(generation)):
-                index.drop(name)
+        try:
+            for name in index.names():
+                if name.startswith(_prefix(generation)):
+                    index.drop(name)
+        finally:
+            if index is not self._index:
+                index.close()
 
 
 def _apply(index: VectorIndex, name: str, rows: list[Indexed]) -> None:

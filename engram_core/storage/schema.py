@@ -56,6 +56,7 @@ scopes = Table(
     Column("body_words", BigInteger, nullable=False, default=0),
     Column("context_words", BigInteger, nullable=False, default=0),
     Column("speakers", Text, nullable=False, default="{}"),
+    Column("judged", BigInteger, nullable=False, server_default="0"),
 )
 
 episodes = Table(
@@ -228,6 +229,24 @@ usage = Table(
     Column("at", Float, nullable=False),
     Column("response", Text, nullable=False),
     Column("verdicts", Text, nullable=False),
+    # The scope's count of judged recalls at which the verdict counts; NULL when it says nothing of any fact.
+    Column("tick", BigInteger),
+    Column("question", LargeBinary),
+    Index("ix_usage_scope_id_id", "scope_id", "id"),
+)
+
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("scope_id", ForeignKey("scopes.id"), primary_key=True),
+    Column("fact_id", String(36), primary_key=True),
+    Column("recalled", Float, nullable=False),
+    Column("used", Float, nullable=False),
+    Column("judged", Integer, nullable=False),
+    Column("times_used", Integer, nullable=False),
+    Column("tick", BigInteger, nullable=False),
+    Index("ix_tallies_scope_id_tick", "scope_id", "tick"),
+    Index("ix_tallies_fact_id", "fact_id"),
 )
 
 parked = Table(

@@ -15,7 +15,19 @@ from sqlalchemy.dialects import postgresql, sqlite
 from engram_core.domain.errors import Conflict
 from engram_core.domain.fact import RECALLABLE, Fact, Status
 from engram_core.domain.scope import Scope
-from engram_core.ports import Batch, ContextWrite, Decision, Features, FreshVectors, Link, Parked, Write
+from engram_core.measure import usefulness
+from engram_core.ports import (
+    Batch,
+    ContextWrite,
+    Decision,
+    Features,
+    FreshVectors,
+    Link,
+    Parked,
+    Tally,
+    UsageRow,
+    Write,
+)
 from engram_core.storage import schema as t
 from engram_core.storage.codec import (
     blob,
@@ -59,6 +71,19 @@ _STORED = select(
     t.facts.c.body_stems,
     t.facts.c.context_stems,
 ).where(t.facts.c.id.in_(bindparam("wanted", expanding=True)))
+
+
+_JUDGED = update(t.scopes).where(t.scopes.c.id == bindparam("wanted")).values(judged=t.scopes.c.judged + 1)
+_JUDGED = _JUDGED.returning(t.scopes.c.judged)
+_EARLIER_VERDICT = (
+    select(t.usage.c.verdicts, t.usage.c.tick)
+    .where(t.usage.c.recall_id == bindparam("wanted"), t.usage.c.tick.is_not(None))
+    .order_by(t.usage.c.id.desc())
+    .limit(1)
+)
+_TALLIES = select(*(t.tallies.c[name] for name in Tally._fields)).where(
+    t.tallies.c.scope_id == bindparam("scope"), t.tallies.c.fact_id.in_(bindparam("wanted", expanding=True))
+)
 
 
 def _saving_words(dialect_insert: Any) -> Any:
@@ -306,6 +331,26 @@ def _spelled(stem: str) -> str:
     return f"w{stem}" if stem.isascii() and stem.isalnum() else f"x{stem.encode('utf-8', 'surrogatepass').hex()}"
 
 
+def count_verdicts(connection: Connection, scope: int, row: UsageRow) -> int | None:
+    """Count a verdict in the scope's tallies; return the tick it counts at, None if it says nothing."""
+    given = usefulness.credited(row.verdicts)
+    if not given:
+        return None
+    tick = int(connection.execute(_JUDGED, {"wanted": scope}).scalar_one())
+    earlier = connection.execute(_EARLIER_VERDICT, {"wanted": row.recall_id}).first()
+    withdrawn = usefulness.credited(json.loads(earlier.verdicts)) if earlier is not None else {}
+    since = int(earlier.tick) if earlier is not None else tick
+    before: dict[str, Tally] = {}
+    ids = [*dict.fromkeys([*given, *withdrawn])]
+    for start in range(0, len(ids), _CHUNK):
+        found = connection.execute(_TALLIES, {"scope": scope, "wanted": ids[start : start + _CHUNK]})
+        before |= {tally.fact_id: tally for tally in map(Tally._make, found)}
+    changed = usefulness.tallied(before, tick, given, withdrawn, since)
+    rows = [{"scope_id": scope, **tally._asdict()} for tally in changed]
+    upsert(connection, t.tallies, rows, ["scope_id", "fact_id"])
+    return since
+
+
 def save_decisions(connection: Connection, scope: int, decisions: Sequence[Decision], seq: int) -> None:
     """Append decisions of one scope."""
     rows = [
@@ -381,6 +426,8 @@ def replace_vectors(connection: Connection, fresh: Iterable[FreshVectors]) -> No
             for seq, item in enumerate(chunk, last - len(chunk) + 1)
         ]
         connection.execute(change, rows)
+    # Questions were embedded by the old embedder and cannot be compared any more.
+    connection.execute(update(t.usage).where(t.usage.c.question.is_not(None)).values(question=None))
     here = t.facts.c.scope_id == t.scopes.c.id
     newest = select(func.coalesce(func.max(t.facts.c.seq), 0)).where(here).scalar_subquery()
     live = select(func.count()).where(here, t.facts.c.status == Status.LIVE.value).scalar_subquery()

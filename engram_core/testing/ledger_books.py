@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engram_core.domain.errors import Conflict
+from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
-from engram_core.ports import Batch, Collection, Generation, Ledger, Parked, UsageRow
+from engram_core.measure.usefulness import DECAY, decayed
+from engram_core.ports import Batch, Collection, FreshVectors, Generation, Ledger, Parked, UsageRow
 from engram_core.testing import samples
 from engram_core.testing.ledger_commits import ALICE, LedgerFixtures
 
@@ -104,6 +109,149 @@ class BooksClauses(LedgerFixtures):
             ledger.record_usage(item)
         assert ledger.usage(row.id) == usage
         assert ledger.usage(samples.new_id()) == []
+
+    def test_verdicts_are_counted_by_fact(self, ledger: Ledger, another: Ledger) -> None:
+        one, two = samples.add(ledger, ALICE, ["one", "two"])
+        self._judge(ledger, one, two, used={one.id: 0.9}, unused=[two.id])
+        self._judge(another, one, two, used={one.id: 0.5}, unknown=[two.id])
+        tallies = {tally.fact_id: tally for tally in ledger.tallies(samples.state(ledger, ALICE).id, 0)}
+        assert samples.state(ledger, ALICE).judged == 2
+        first = tallies[one.id]
+        assert first.recalled == pytest.approx(1 + 0.99)
+        assert first.used == pytest.approx(0.5 + 0.9 * 0.99)
+        assert first[3:] == (2, 2, 2)
+        # What is unknown leaves the tally as it was, at the tick it was of.
+        assert tallies[two.id] == (two.id, 1.0, 0.0, 1, 0, 1)
+        assert ledger.tallies(samples.state(ledger, ALICE).id, 1) == [first]
+        assert ledger.tallies(samples.state(ledger, ALICE).id, 2) == []
+
+    def test_a_recall_that_says_nothing_moves_no_tally(self, ledger: Ledger) -> None:
+        (one,) = samples.add(ledger, ALICE, ["one"])
+        self._judge(ledger, one, unknown=[one.id])
+        self._judge(ledger)
+        assert samples.state(ledger, ALICE).judged == 0
+        assert ledger.tallies(samples.state(ledger, ALICE).id, 0) == []
+
+    def test_a_later_verdict_on_a_recall_replaces_the_earlier_one(self, ledger: Ledger) -> None:
+        """Whatever was said in between, the tallies end as if the last verdict had been given the first time."""
+        one, two, three = samples.add(ledger, ALICE, ["one", "two", "three"])
+        recall_id = self._judge(ledger, one, two, used={one.id: 1.0}, unused=[two.id])
+        self._judge(ledger, three, used={three.id: 1.0})
+        self._judge(ledger, one, two, used={two.id: 0.6, three.id: 0.7}, recall_id=recall_id)
+        self._judge(ledger, one, two, unknown=[one.id, two.id], recall_id=recall_id)
+        self._judge(ledger, one, two, used={two.id: 0.8}, unused=[three.id], recall_id=recall_id)
+        state = samples.state(ledger, ALICE)
+        tallies = {tally.fact_id: decayed(tally, state.judged) for tally in ledger.tallies(state.id, 0)}
+        left = DECAY ** (state.judged - 1)
+        assert tallies[one.id][1:5] == pytest.approx((0, 0, 0, 0))
+        assert tallies[two.id][1:5] == pytest.approx((left, 0.8 * left, 1, 1))
+        assert tallies[three.id][1:5] == pytest.approx((left / DECAY + left, left / DECAY, 2, 1))
+
+    def test_worth_is_summed_over_the_scopes_that_recalled(self, ledger: Ledger) -> None:
+        parent = Scope("acme")
+        (shared,) = samples.add(ledger, parent, ["shared"])
+        (own,) = samples.add(ledger, ALICE, ["own"])
+        self._judge(ledger, shared, own, used={shared.id: 1.0}, unused=[own.id])
+        self._judge(ledger, own, used={own.id: 1.0})
+        self._judge(ledger, shared, unused=[shared.id], scope=parent)
+        found = ledger.worth(samples.state(ledger, parent).id)
+        assert set(found) == {shared.id}
+        assert found[shared.id] == pytest.approx((1 + DECAY, DECAY))
+        assert set(ledger.worth(samples.state(ledger, ALICE).id)) == {own.id}
+
+    def test_judged_questions_come_back_in_order(self, ledger: Ledger, another: Ledger) -> None:
+        (one,) = samples.add(ledger, ALICE, ["one"])
+        vectors = [samples.vector(text) for text in ("first", "second", "third")]
+        ids = [self._judge(ledger, one, used={one.id: 0.5}, question=vector) for vector in vectors]
+        self._judge(ledger, one, unknown=[one.id], question=vectors[0])
+        self._judge(ledger, one, unused=[one.id], recall_id=ids[0], question=None)
+        scope_id = samples.state(ledger, ALICE).id
+        found = another.judged(scope_id, 0, 10)
+        assert [item.recall_id for item in found] == [*ids, ids[0]]
+        assert [item.tick for item in found] == [1, 2, 3, 1]
+        for item, vector in zip(found, vectors, strict=False):
+            assert item.question is not None
+            assert item.question.tolist() == vector.tolist()
+        assert found[3].question is None
+        assert found[0].verdicts == [{"id": one.id, "verdict": "used", "terms": {"weight": 0.5}}]
+        assert [item.number for item in ledger.judged(scope_id, 0, 2)] == [item.number for item in found[2:]]
+        assert [item.tick for item in ledger.judged(scope_id, found[1].number, 10)] == [3, 1]
+        assert ledger.judged(scope_id + 1, 0, 10) == []
+
+    def test_questions_do_not_outlive_their_embedder(self, ledger: Ledger) -> None:
+        (one,) = samples.add(ledger, ALICE, ["one"])
+        self._judge(ledger, one, used={one.id: 0.5}, question=samples.vector("asked"))
+        ledger.replace_vectors([FreshVectors(one.id, samples.vector("new"), samples.vector("new"))], "another/16/x")
+        (found,) = ledger.judged(samples.state(ledger, ALICE).id, 0, 10)
+        assert found.question is None
+
+    def test_verdicts_given_at_once_all_count(self, ledger: Ledger, another: Ledger) -> None:
+        (one,) = samples.add(ledger, ALICE, ["one"])
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda n: self._judge((ledger, another)[n % 2], one, used={one.id: 1.0}), range(24)))
+        (tally,) = ledger.tallies(samples.state(ledger, ALICE).id, 0)
+        assert tally[3:] == (24, 24, 24)
+        assert tally.used == pytest.approx(sum(DECAY**n for n in range(24)))
+
+    def test_usage_is_reported_by_scope_kind_and_fact(self, ledger: Ledger) -> None:
+        parent, other = Scope("acme/support"), Scope("acme/support-desk")
+        one, two, three = samples.add(ledger, ALICE, ["one", "two", "three"], kind="task")
+        (four,) = samples.add(ledger, parent, ["four"], importance=0.9)
+        (five,) = samples.add(ledger, other, ["five"])
+        _, gone = samples.archived(samples.add(ledger, ALICE, ["gone"])[0])
+        ledger.commit(gone)
+        self._judge(ledger, one, two, four, used={one.id: 1.0}, unused=[four.id], unknown=[two.id])
+        self._judge(ledger, one, four, used={four.id: 0.5}, unused=[one.id], scope=parent)
+        stored = {(item.scope, item.kind): item.facts for item in ledger.stored_counts(parent, below=True)}
+        assert stored == {(ALICE, "task"): 3, (parent, "observation"): 1}
+        assert [tuple(item) for item in ledger.stored_counts(parent, below=False)] == [(parent, "observation", 1)]
+        assert sum(item.facts for item in ledger.stored_counts(None, below=True)) == 5
+        rows = {row.fact_id: row for row in ledger.fact_usages(parent, below=True)}
+        assert set(rows) == {one.id, two.id, four.id}
+        assert rows[one.id][1:6] == (ALICE, "task", 2, 2, 1)
+        assert rows[one.id][6:] == pytest.approx((2.0, 1.0))
+        assert rows[two.id][1:] == (ALICE, "task", 1, 0, 0, 0.0, 0.0)
+        assert rows[four.id][3:6] == (2, 2, 1)
+        assert rows[four.id][6:] == pytest.approx((2.0, 0.5))
+        assert {row.fact_id for row in ledger.fact_usages(ALICE, below=False)} == {one.id, two.id}
+        assert [ledger.fact_usage(id_) for id_ in (one.id, two.id)] == [rows[one.id], rows[two.id]]
+        assert ledger.fact_usage(three.id) is None is ledger.fact_usage(samples.new_id())
+        assert ledger.never_recalled(None, 10, below=True) == [three.id, five.id]
+        assert ledger.never_recalled(None, 1, below=True) == [three.id]
+        assert ledger.never_recalled(other, 10, below=False) == [five.id]
+
+    def test_verdicts_come_back_by_time_and_scope(self, ledger: Ledger) -> None:
+        for scope in (ALICE, Scope("acme/support"), Scope("acme/support-desk")):
+            for hour in range(2):
+                at = samples.START + timedelta(hours=hour)
+                verdicts = [{"id": "f", "verdict": "unknown"}]
+                ledger.record_usage(UsageRow(samples.new_id(), scope, at, f"{scope} {hour}", verdicts))
+        found = ledger.usage_since(Scope("acme/support"), samples.START + timedelta(hours=1), below=True)
+        assert [row.response for row in found] == [f"{ALICE} 1", "acme/support 1"]
+        assert len(ledger.usage_since(None, samples.START, below=True)) == 6
+        assert [row.scope for row in ledger.usage_since(ALICE, samples.START, below=False)] == [ALICE, ALICE]
+
+    def _judge(
+        self,
+        ledger: Ledger,
+        *shown: Fact,
+        used: Mapping[str, float] | None = None,
+        unused: Sequence[str] = (),
+        unknown: Sequence[str] = (),
+        recall_id: str | None = None,
+        scope: Scope = ALICE,
+        question: NDArray[np.float16] | None = None,
+    ) -> str:
+        row = samples.recall_row(scope, *shown)
+        if recall_id is None:
+            ledger.record_recall(row)
+        verdicts = [
+            *({"id": id_, "verdict": "used", "terms": {"weight": weight}} for id_, weight in (used or {}).items()),
+            *({"id": id_, "verdict": "unused", "terms": {"weight": 0.0}} for id_ in unused),
+            *({"id": id_, "verdict": "unknown", "terms": {}} for id_ in unknown),
+        ]
+        ledger.record_usage(UsageRow(recall_id or row.id, scope, samples.START, "answer", verdicts, question))
+        return recall_id or row.id
 
     def test_failures_are_kept_newest_first(self, ledger: Ledger) -> None:
         items = [Parked("adapter", ALICE, samples.START, f"error {n}", {"n": n, "é": [1]}) for n in range(3)]

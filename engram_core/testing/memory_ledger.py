@@ -17,21 +17,26 @@ from engram_core.domain.fact import Fact, Slot, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
+from engram_core.measure import usefulness
 from engram_core.ports import (
     Batch,
     Collection,
     ContextWrite,
     Decision,
+    FactUsage,
     Features,
     FreshVectors,
     Generation,
     Indexed,
+    Judged,
     Link,
     Parked,
     PolicyVersion,
     RecallRow,
     ScopeState,
+    StoredCount,
     Tail,
+    Tally,
     UsageRow,
     Write,
 )
@@ -77,6 +82,10 @@ class MemoryLedger:
         self._state = _State()
         self._recalls: dict[str, RecallRow] = {}
         self._usage: list[UsageRow] = []
+        self._judgements: list[tuple[int, UsageRow]] = []
+        self._counted: dict[str, tuple[int, UsageRow]] = {}
+        self._tallies: dict[Scope, dict[str, Tally]] = {}
+        self._judged: Counter[Scope] = Counter()
         self._policies: list[PolicyVersion] = []
         self._settings: dict[str, str] = {}
         self._generations: dict[str, Generation] = {}
@@ -104,6 +113,7 @@ class MemoryLedger:
             body_words=sum(len(item.features.body_stems) for item in kept),
             context_words=sum(len(item.features.context_stems) for item in kept),
             speakers=Counter(item.fact.speaker for item in kept if item.fact.speaker),
+            judged=self._judged[scope],
         )
 
     def _of(self, scope: Scope) -> list[_Kept]:
@@ -367,11 +377,84 @@ class MemoryLedger:
 
     def record_usage(self, row: UsageRow) -> None:
         with self._lock:
+            self._state.scopes.setdefault(row.scope, len(self._state.scopes) + 1)
             self._usage.append(row)
+            given = usefulness.credited(row.verdicts)
+            if given:
+                self._judged[row.scope] += 1
+                tick = self._judged[row.scope]
+                since, earlier = self._counted.get(row.recall_id, (tick, None))
+                withdrawn = usefulness.credited(earlier.verdicts) if earlier else {}
+                tallies = self._tallies.setdefault(row.scope, {})
+                changed = usefulness.tallied(tallies, tick, given, withdrawn, since)
+                tallies |= {tally.fact_id: tally for tally in changed}
+                self._counted[row.recall_id] = (since, row)
+                self._judgements.append((since, row))
 
     def usage(self, recall_id: str) -> list[UsageRow]:
         with self._lock:
             return [row for row in self._usage if row.recall_id == recall_id]
+
+    def tallies(self, scope_id: int, after: int) -> list[Tally]:
+        with self._lock:
+            scope = next((scope for scope, id_ in self._state.scopes.items() if id_ == scope_id), None)
+            return [tally for tally in self._tallies.get(scope, {}).values() if tally.tick > after] if scope else []
+
+    def judged(self, scope_id: int, after: int, limit: int) -> list[Judged]:
+        with self._lock:
+            return [
+                Judged(number, row.recall_id, tick, row.question, row.verdicts)
+                for number, (tick, row) in enumerate(self._judgements, 1)
+                if number > after and self._state.scopes[row.scope] == scope_id
+            ][-limit:]
+
+    def worth(self, scope_id: int) -> dict[str, tuple[float, float]]:
+        with self._lock:
+            return usefulness.summed(
+                (tally, self._judged[scope])
+                for scope, tallies in self._tallies.items()
+                for tally in tallies.values()
+                if tally.fact_id in self._state.facts
+                and self._state.scopes[self._state.facts[tally.fact_id].fact.scope] == scope_id
+            )
+
+    def stored_counts(self, scope: Scope | None, *, below: bool) -> list[StoredCount]:
+        with self._lock:
+            counts = Counter((fact.scope, fact.kind) for fact in self._inside(scope, below=below))
+        return [StoredCount(*key, count) for key, count in counts.items()]
+
+    def fact_usages(self, scope: Scope | None, *, below: bool) -> list[FactUsage]:
+        with self._lock:
+            found = map(self._fact_usage, self._inside(scope, below=below))
+            return [usage for usage in found if usage.shown]
+
+    def fact_usage(self, fact_id: str) -> FactUsage | None:
+        with self._lock:
+            kept = self._state.facts.get(fact_id)
+            usage = self._fact_usage(kept.fact) if kept is not None else None
+            return usage if usage is not None and usage.shown else None
+
+    def _fact_usage(self, fact: Fact) -> FactUsage:
+        shown = sum(item["id"] == fact.id for row in self._recalls.values() for item in row.facts)
+        tallies = [(held[fact.id], self._judged[by]) for by, held in self._tallies.items() if fact.id in held]
+        weights = usefulness.summed(tallies).get(fact.id, (0.0, 0.0))
+        judged, used = (sum(getattr(tally, name) for tally, _ in tallies) for name in ("judged", "times_used"))
+        return FactUsage(fact.id, fact.scope, fact.kind, shown, judged, used, *weights)
+
+    def never_recalled(self, scope: Scope | None, limit: int, *, below: bool) -> list[str]:
+        with self._lock:
+            shown = {item["id"] for row in self._recalls.values() for item in row.facts}
+            idle = [fact for fact in self._inside(scope, below=below) if fact.id not in shown]
+            idle.sort(key=lambda fact: (-fact.importance, self._state.facts[fact.id].born))
+            return [fact.id for fact in idle[:limit]]
+
+    def usage_since(self, scope: Scope | None, since: datetime, *, below: bool) -> list[UsageRow]:
+        with self._lock:
+            return [row for row in self._usage if row.at >= since and _is_inside(row.scope, scope, below=below)]
+
+    def _inside(self, scope: Scope | None, *, below: bool) -> list[Fact]:
+        facts = (item.fact for item in self._state.facts.values())
+        return [fact for fact in facts if fact.is_recallable and _is_inside(fact.scope, scope, below=below)]
 
     def parked(self, limit: int = 100) -> list[Parked]:
         with self._lock:
@@ -417,6 +500,7 @@ class MemoryLedger:
                     kept.fact = replace(kept.fact, status=Status.LIVE)
                 self._state.seq += 1
                 kept.seq = self._state.scope_seq[kept.fact.scope] = self._state.seq
+            self._judgements = [(tick, replace(row, question=None)) for tick, row in self._judgements]
             self._settings["embedder"] = embedder
 
     # --- the index's books ---
@@ -462,6 +546,10 @@ class MemoryLedger:
                 return False
             self._leases[name] = (holder, now + seconds)
             return True
+
+
+def _is_inside(one: Scope, scope: Scope | None, *, below: bool) -> bool:
+    return scope is None or one == scope or (below and scope.contains(one))
 
 
 def _plain(row: RecallRow) -> RecallRow:

@@ -16,6 +16,7 @@ from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
 from engram_core.measure import words
 from engram_core.measure.columns import columns_of, united, vectors
+from engram_core.measure.usefulness import centred
 from engram_core.ports import Embedder, Indexed, LanguageModel, Ledger, ScopeState
 from engram_core.testing.fakes import WordHashEmbedder
 from engram_core.testing.samples import outbox
@@ -102,11 +103,18 @@ class PlainView:
             kinds=tuple(columns.kinds),
             body_counts=_sealed(body),
             context_counts=_sealed(context),
-            usefulness=_sealed(np.zeros(len(rows), dtype=np.float32)),
+            usefulness=_sealed(self._usefulness(columns.ids)),
+            useful_alike=_sealed(np.zeros(len(rows), dtype=np.float32)),
             statistics=statistics,
             complete=True,
             **arrays,
         )
+
+    def _usefulness(self, ids: Sequence[str]) -> Floats:
+        for own in self.ledger.scopes([self.scope]):
+            known = {tally.fact_id: tally for tally in self.ledger.tallies(own.id, 0)}
+            return centred([known.get(id_) for id_ in ids], own.judged)
+        return np.zeros(len(ids), dtype=np.float32)
 
     def _states(self) -> list[ScopeState]:
         return self.ledger.scopes(list(self.readable) or [self.scope])

@@ -24,6 +24,7 @@ class TestExactIndex(IndexContract):
 
 class TestChromaInMemory(IndexContract):
     is_reopenable = False
+    many = 12  # only a server lists in pages
 
     @pytest.fixture
     def open_index(self) -> Callable[[], VectorIndex]:
@@ -37,6 +38,8 @@ class TestChromaInMemory(IndexContract):
 
 
 class TestChromaInADirectory(IndexContract):
+    many = 12
+
     @pytest.fixture
     def open_index(self, tmp_path: Path) -> Callable[[], VectorIndex]:
         return lambda: chroma.embedded(str(tmp_path / "index"))

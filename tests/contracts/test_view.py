@@ -52,6 +52,10 @@ def engram(request: pytest.FixtureRequest) -> Iterator[Engram]:
             ]
             facts = engram.memory(scope).add(messages, now=samples.START + timedelta(days=place)).facts
             engram.memory(scope).forget(facts[3].id)
+        for path in (OWN.path, "acme/support/bob", "acme"):
+            for answer in ("the red cat sat", "a green dog ran home", None):
+                observed = engram.memory(path).recall("What did the animals do?", k=6)
+                engram.memory(path).observe(observed.id, answer)
         yield engram
 
 
@@ -85,6 +89,7 @@ def test_candidates_equal_the_plain_view(engram: Engram, question: str) -> None:
     found, wanted = real.candidates(ask(question)), plain.candidates(ask(question))
     assert rows(found) == rows(wanted)
     assert len(found) == 3 * (len(TEXTS) - 1)
+    assert len(set(found.usefulness.tolist())) > 2
     for name in ("facts", "body_words", "context_words"):
         assert getattr(found.statistics, name) == getattr(wanted.statistics, name)
     for name in ("body_df", "context_df"):

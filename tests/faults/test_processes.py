@@ -13,7 +13,7 @@ from engram_core.testing.fakes import WordHashEmbedder
 from engram_core.testing.samples import outbox, state
 
 PROCESSES = 4
-ADDS = 12
+ADDS = 9
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

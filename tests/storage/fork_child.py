@@ -9,7 +9,11 @@ import sys
 import threading
 from typing import Any
 
+import uuid_utils
+
 from engram_core import Engram
+from engram_core.domain.scope import Scope
+from engram_core.testing import samples
 from engram_core.testing.fakes import WordHashEmbedder
 
 SCOPE = "acme/support/alice"
@@ -32,7 +36,7 @@ def main(url: str, index: str, how: str) -> int:
     assert engram.flush()
     before = found(engram)
     stop = threading.Event()
-    busy = [threading.Thread(target=_recall_until, args=(engram, stop)) for _ in range(2)] if how == "busy" else []
+    busy = [threading.Thread(target=_work_until, args=(engram, stop)) for _ in range(2)] if how == "busy" else []
     for thread in busy:
         thread.start()
     reader, writer = os.pipe()
@@ -57,13 +61,14 @@ def main(url: str, index: str, how: str) -> int:
     with os.fdopen(reader) as pipe:
         answer = json.loads(pipe.read())
     _, status = os.waitpid(child, 0)
+    again_and_again = [id_ for _ in range(8) for id_ in _fork_once_more(engram)] if how == "busy" else []
     stop.set()
     for thread in busy:
         thread.join()
     if how != "close":
         assert found(engram)
         engram.close()
-    theirs = answer["added"]
+    theirs = [*answer["added"], *again_and_again]
     again = Engram.open(url, index="exact", embedder=WordHashEmbedder(), exact_limit=100_000)
     kept = {fact.id for fact in again.memory(SCOPE).list(limit=1_000)}
     again.close()
@@ -99,9 +104,30 @@ def _in_child(engram: Engram, before: list[Any], gate: int, how: str) -> dict[st
     return answer  # otherwise it ends as if it were killed: what was acknowledged must be on disk already
 
 
-def _recall_until(engram: Engram, stop: threading.Event) -> None:
+def _fork_once_more(engram: Engram) -> list[str]:
+    """Fork while other threads are at it; the ids of what the child added."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os.write(writer, engram.memory(SCOPE).add(f"once more {os.getpid()}").facts[0].id.encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        id_ = pipe.read()
+    os.waitpid(child, 0)
+    return [id_ or "nothing"]
+
+
+def _work_until(engram: Engram, stop: threading.Event) -> None:
+    """What a recall does to the storage, over and over: reads, searches, caches, a short transaction."""
+    context = engram.context
+    scope = Scope(SCOPE)
     while not stop.is_set():
-        found(engram)
+        state = samples.state(context.ledger, scope)
+        hits = context.finder.nearest(state, WordHashEmbedder().embed(["red cat"])[0], 20).hits
+        assert context.finder.rows(state, [hit.id for hit in hits])
+        context.ledger.record_recall(samples.recall_row(scope, id=str(uuid_utils.uuid7())))
 
 
 if __name__ == "__main__":

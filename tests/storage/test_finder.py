@@ -130,7 +130,7 @@ def indexed_ids(finder: LedgerFinder, ledger: Ledger, tmp_path: Path) -> set[str
         index.close()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_drain_replayed_from_any_watermark_changes_nothing(ledger: Ledger, tmp_path: Path, seed: int) -> None:
     chance = np.random.default_rng(seed)
     facts = add(ledger, 60)
@@ -236,7 +236,7 @@ class _Moving(MemoryLedger):
 
 def test_a_fact_that_leaves_while_a_scope_is_read_does_not_stay(tmp_path: Path) -> None:
     ledger = _Moving()
-    facts = add(ledger, 6_000)
+    facts = add(ledger, 5_050)
     ledger.victim = facts[0].id
     matrices = Matrices(ledger, lambda: samples.DIMENSION)
     hits = matrices.nearest(samples.state(ledger, ALICE), query(facts[0].text), 10)
@@ -245,7 +245,7 @@ def test_a_fact_that_leaves_while_a_scope_is_read_does_not_stay(tmp_path: Path) 
     snapshots = Snapshots(ledger, lambda: samples.DIMENSION, limit=10_000)
     snapshot = snapshots.get(samples.state(ledger, ALICE))
     assert snapshot is not None
-    assert len(snapshot.columns.ids) == len(set(snapshot.columns.ids)) == 5_998
+    assert len(snapshot.columns.ids) == len(set(snapshot.columns.ids)) == 5_048
     assert facts[1].id not in snapshot.columns.ids
 
 

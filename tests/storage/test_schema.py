@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -21,6 +22,20 @@ from engram_core.storage.engines import open_engines
 from engram_core.storage.ledger import SqlLedger
 from engram_core.storage.schema import HEAD, metadata
 from engram_core.testing import samples
+
+
+def scripts_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(engram_core.storage.__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+EARLIER = [
+    script.revision
+    for script in ScriptDirectory.from_config(scripts_config()).walk_revisions()
+    if script.revision != HEAD
+]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -46,10 +61,7 @@ def execute(url: str, statement: str) -> Any:
 
 
 def test_the_named_head_is_the_scripts_head() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(engram_core.storage.__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-    scripts = ScriptDirectory.from_config(config)
+    scripts = ScriptDirectory.from_config(scripts_config())
     assert scripts.get_heads() == [HEAD]
     assert [script.revision for script in scripts.walk_revisions()][-1] == "0001"
 
@@ -80,6 +92,28 @@ def test_opening_again_migrates_nothing(url: str) -> None:
     assert execute(url, "SELECT version_num FROM alembic_version") == before == [(HEAD,)]
 
 
+@pytest.mark.parametrize("revision", EARLIER)
+def test_an_older_store_is_upgraded_and_keeps_what_it_holds(url: str, revision: str) -> None:
+    engines = open_engines(url)
+    with engines.writer.begin() as connection:
+        config = scripts_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engines.dispose()
+    columns = "path, seq, live, recallable, body_words, context_words, speakers"
+    execute(url, f"INSERT INTO scopes ({columns}) VALUES ('a', 0, 0, 0, 0, 0, '{{}}')")
+    execute(
+        url, "INSERT INTO usage (recall_id, scope_id, at, response, verdicts) SELECT 'r', id, 0, '', '[]' FROM scopes"
+    )
+    ledger = SqlLedger(url)
+    assert [row.response for row in ledger.usage("r")] == [""]
+    samples.add(ledger, "a", ["kept"])
+    assert samples.state(ledger, "a").live == 1
+    assert samples.state(ledger, "a").judged == 0
+    ledger.close()
+    assert execute(url, "SELECT version_num FROM alembic_version") == [(HEAD,)]
+
+
 def test_a_store_from_the_future_is_refused_and_left_alone(url: str) -> None:
     ledger = SqlLedger(url)
     samples.add(ledger, "a", ["kept"])
@@ -100,11 +134,28 @@ def test_many_may_create_the_schema_at_once(url: str) -> None:
         samples.add(ledger, "a", [f"from {number}"])
         ledger.close()
 
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(write, range(4)))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
     ledger = SqlLedger(url)
-    assert samples.state(ledger, "a").live == 4
+    assert samples.state(ledger, "a").live == 8
     ledger.close()
+
+
+def test_many_may_switch_a_new_file_to_wal_at_once(tmp_path: Path) -> None:
+    """SQLite does not wait for this lock by itself; thirty new files make a collision all but certain."""
+    for number in range(30):
+        url = f"sqlite:///{tmp_path / str(number)}.db"
+
+        def connect(_: int, url: str = url) -> Any:
+            engines = open_engines(url)
+            try:
+                with engines.observer.connect() as connection:
+                    return connection.execute(text("PRAGMA journal_mode")).scalar()
+            finally:
+                engines.dispose()
+
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(connect, range(8))) == ["wal"] * 8
 
 
 def test_threads_may_create_different_stores_at_once(tmp_path: Path) -> None:

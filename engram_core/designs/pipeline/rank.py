@@ -17,6 +17,8 @@ from engram_core.measure import dates, words
 
 K1 = 0.9
 B = 0.75
+GENERAL_SHARE = 0.2
+"""Part of `usefulness_weight` for use in answers to any question; the rest is for questions like the present one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,8 @@ def _who(question: Question, found: Candidates) -> Floats:
 def _policy_terms(found: Candidates, policy: MemoryPolicy, now: datetime) -> dict[str, Floats]:
     terms: dict[str, Floats] = {
         "importance": policy.importance_weight * (found.importance - 0.5),
-        "usefulness": policy.usefulness_weight * found.usefulness,
+        "usefulness": GENERAL_SHARE * policy.usefulness_weight * found.usefulness,
+        "useful_alike": (1.0 - GENERAL_SHARE) * policy.usefulness_weight * found.useful_alike,
     }
     if policy.recency_weight:
         days = np.maximum(now.timestamp() - found.said_at, 0.0) / 86_400.0

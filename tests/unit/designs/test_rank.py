@@ -40,6 +40,7 @@ def candidates(bodies, *, speakers=None, sessions=None, said=None, complete=True
         "asks": zeros,
         "importance": np.full(n, 0.5, dtype=np.float32),
         "usefulness": zeros,
+        "useful_alike": zeros,
         "statistics": statistics,
         "complete": complete,
     }
