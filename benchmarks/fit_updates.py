@@ -72,7 +72,9 @@ _TOPICS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("conference city", "city of the yearly conference", "location of the conference"), "place"),
     (("storage unit", "location of the storage unit", "storage location"), "place"),
 )
-_PEOPLE = "Amelia Boris Celine Dmitri Esther Felix Gloria Hassan Ivy Julian Karen Leon Miriam Noel Ophelia Peter".split()
+_PEOPLE = (
+    "Amelia Boris Celine Dmitri Esther Felix Gloria Hassan Ivy Julian Karen Leon Miriam Noel Ophelia Peter".split()
+)
 _TOOLS = "Flask Django Notion Joplin Fly Lightsail Monzo Revolut Gravity Puregym Rails Laravel Linode Sunrise".split()
 _SPOTS = "Sicily Corfu Bruges Krakow Malmo Seville Bristol Ghent Tallinn Split Nantes Bergen Graz Cork".split()
 _MONTHS = "January February March April May June July August September October November December".split()
@@ -261,8 +263,11 @@ def talked(path: Path, store: Engram) -> list[tuple[Matrix, int]]:
             near = [n for n in np.argsort(-(vectors[:place] @ vectors[place]))[:20] if speakers[n] == speakers[place]]
             scored = sorted(
                 near,
-                key=lambda n: -(
-                    float(vectors[n] @ vectors[place]) + 0.5 * updates.overlap(updates.analysed(texts[n]), new, rarity)
+                key=lambda n: (
+                    -(
+                        float(vectors[n] @ vectors[place])
+                        + 0.5 * updates.overlap(updates.analysed(texts[n]), new, rarity)
+                    )
                 ),
             )
             for n in scored[:5]:
@@ -298,7 +303,9 @@ def auc(scores: Matrix, y: Matrix) -> float:
     return float((ranks[hits].sum() - hits.sum() * (hits.sum() + 1) / 2) / (hits.sum() * (~hits).sum()))
 
 
-def linked(conversations: Sequence[tuple[Matrix, int]], columns: Sequence[int], beta: Matrix, bias: float) -> list[Matrix]:
+def linked(
+    conversations: Sequence[tuple[Matrix, int]], columns: Sequence[int], beta: Matrix, bias: float
+) -> list[Matrix]:
     """Per conversation the best score of each statement that has candidates, and -inf for every other statement."""
     result = []
     for rows, size in conversations:
@@ -328,7 +335,8 @@ def report(columns: Sequence[int], data: Path, *, share: float, strength: float,
         level = float(np.quantile(seen, 1 - share))
         unseen = linked([talk[fold]], columns, beta, bias)[0]
         print(
-            f"  left out {fold}: AUC {auc(scores, y[left]):.3f}  updates linked {(scores[y[left] > 0] >= level).mean():.2f}"
+            f"  left out {fold}: AUC {auc(scores, y[left]):.3f}  updates linked {(scores[y[left] > 0] "
+            f">= level).mean():.2f}"
             f"  others linked {(scores[y[left] == 0] >= level).mean():.2f}  turns linked {(unseen >= level).mean():.3f}"
         )
         thresholds.append(level)
@@ -348,7 +356,8 @@ def _fit(
 
 
 CHOSEN = (
-    "cov_o", "cov_n", "numchg", "unitctx", "datechg", "capdiff_o", "capdiff_n", "strong", "fromhit", "numsame", "nums_o",
+    "cov_o", "cov_n", "numchg", "unitctx", "datechg", "capdiff_o", "capdiff_n", "strong", "fromhit", "
+    ""numsame", "nums_o",
 )  # fmt: skip
 """Few features, each with a meaning of its own. None is a cosine, so the fit holds for every embedder."""
 

@@ -62,7 +62,8 @@ def keyed_figures(split: Split, seeds: int) -> str:
 
 
 def on_conversations(path: Path) -> str:
-    """False flags: nothing in these conversations is labelled as replaced, so whatever is hidden is read by a person."""
+    """False flags: nothing in these conversations is labelled as replaced, so whatever is hidden is "
+    "read by a person."""
     rows: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     shown: list[str] = []
     turns = {conversation.id: list(conversation.messages) for conversation in load(path)}
@@ -96,7 +97,8 @@ def _observations(item: dict[str, object]) -> list[Message]:
 
 
 def new_above_old(updates: Sequence[FreeUpdate], stream: Stream) -> dict[str, list[bool]]:
-    """For each way of ranking, whether each question finds the new value above the old one (or the old one not at all)."""
+    """For each way of ranking, whether each question finds the new value above the old one (or the "
+    "old one not at all)."""
     with Engram.open(":memory:") as store:
         memory = store.memory("bench")
         memory.add(stream.messages)

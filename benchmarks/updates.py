@@ -249,7 +249,8 @@ class FreeUpdate:
 _FREE: dict[Split, list[tuple[str, str, str, list[str]]]] = {
     "dev": [
         (
-            "I'm planning a kitchen renovation with a budget of ${a}, how should I split it between cabinets and tiles?",
+            "I'm planning a kitchen renovation with a budget of ${a}, how should I split it between "
+            "cabinets and tiles?",
             "I've increased my kitchen renovation budget to ${b}, can you help me rework the split?",
             "What is my budget for the kitchen renovation?",
             ["8,000", "9,500", "12,000", "15,000"],

@@ -62,7 +62,9 @@ _KIN: Final = (
 )
 # Names may hold small words ("Harry Potter and the Chamber of Secrets"), but begin with a capital or a digit.
 _PART: Final = r"[A-Z0-9][\w.'’&/-]*"
-_NAME: Final = rf"(?-i:(?:[Tt]he )?{_PART}(?:,? (?:(?:of|the|and|de|du|la|van|von|der|for|in|on|to|&) ){{0,2}}{_PART}){{0,6}})"
+_NAME: Final = (
+    rf"(?-i:(?:[Tt]he )?{_PART}(?:,? (?:(?:of|the|and|de|du|la|van|von|der|for|in|on|to|&) ){{0,2}}{_PART}){{0,6}})"
+)
 _PERSON: Final = rf"(?-i:{_PART}(?: (?:(?:de|du|la|van|von|der|bin|al) )?{_PART}){{0,4}})"
 _SUBJECT: Final = rf"(?P<subject>I|we|(?:the )?user|my {_KIN}|{_PERSON})"
 # What was founded or written: any short run of words without a comma.
@@ -87,7 +89,9 @@ _LISTED: Final = (
     r"officer|head of (?:state|government)|headquarters|genre|position|sport|continent|currency|father|mother|child|"
     r"publisher|manufacturer|performer|editor|doctor|dentist|landlord|rent|start date|due date|launch date)"
 )
-_OF_LISTED: Final = rf"(?:(?!(?:of|in|that|is|was)\b)[\w'-]+ ){{0,4}}?{_LISTED}|name of the current (?:[\w'-]+ ){{0,2}}?{_LISTED}"
+_OF_LISTED: Final = (
+    rf"(?:(?!(?:of|in|that|is|was)\b)[\w'-]+ ){{0,4}}?{_LISTED}|name of the current (?:[\w'-]+ ){{0,2}}?{_LISTED}"
+)
 
 _LIVES: Final = _pattern(
     _LEAD,
@@ -143,7 +147,10 @@ _RELATIONS: Final = (
     (_pattern(_ENTITY, r" speaks the language of (?P<value>\S.*)"), "language"),
     (_pattern(_ENTITY, r" is (?:now )?associated with the sport of (?P<value>\S.*)"), "sport"),
     (_pattern(_ENTITY, r" plays the (?:position|role) of (?P<value>\S.*)"), "position"),
-    (_pattern(_ENTITY, r" (?:works|worked|is working) in the (?:city|country|state|field) of (?P<value>\S.*)"), "work city"),
+    (
+        _pattern(_ENTITY, r" (?:works|worked|is working) in the (?:city|country|state|field) of (?P<value>\S.*)"),
+        "work city",
+    ),
     (_pattern(_ENTITY, r" died in (?:the city of )?(?P<value>\S.*)"), "died in"),
     (_pattern(_ENTITY, r" is (?:now )?(?:employed by|a member of staff at) (?P<value>\S.*)"), "employer"),
     (_pattern(_ENTITY, r" is (?:now )?located in the (?:city|country|continent|state) of (?P<value>\S.*)"), "location"),
@@ -179,8 +186,10 @@ _ATTRIBUTE: Final = _pattern(
     _LEAD,
     rf"(?:(?P<mine>my|our)|the user's|(?P<whose>{_PERSON}?)['’]s?)(?: {_KIN}'s)? ",
     rf"(?P<attribute>(?:(?!(?:is|was|are)\b)[\w-]+ ){{0,3}}?{_LISTED}|favou?rite (?:[\w-]+ )?[\w-]+)",
-    r"(?: is| are|'s| =|:| has (?:been )?(?:changed|increased|decreased|moved|grown|risen|dropped) (?:from (?P<from>.{1,40}?) )?to|"
-    r" (?:changed|increased|decreased|moved|rose|dropped|grew|went up|went down) (?:from (?P<from2>.{1,40}?) )?to| became)"
+    r"(?: is| are|'s| =|:| has (?:been )?(?:changed|increased|decreased|moved|grown|risen|dropped) "
+    r"(?:from (?P<from>.{1,40}?) )?to|"
+    r" (?:changed|increased|decreased|moved|rose|dropped|grew|went up|went down) (?:from "
+    r"(?P<from2>.{1,40}?) )?to| became)"
     r" (?:now |currently |still )*",
     _VALUE,
 )
@@ -195,10 +204,12 @@ _CHANGED: Final = _pattern(
 )
 _THE_OF: Final = _pattern(
     _LEAD,
-    rf"the (?P<attribute>{_OF_LISTED}|type of music that|company that produced|uni(?:versity|veristy) where|capital city|"
+    rf"the (?P<attribute>{_OF_LISTED}|type of music that|company that produced|uni(?:versity|veristy) "
+    rf"where|capital city|"
     r"[\w'-]+(?: [\w'-]+){0,3}?)",
     r" (?P<link>of|in|for|at) (?P<subject>[^;?!]{1,80}?)",
-    r" (?:is|was|are|became|has been) (?:now |currently )?(?:located in )?(?:the (?:city|country|continent|state|language|sport) of )?",
+    r" (?:is|was|are|became|has been) (?:now |currently )?(?:located in )?(?:the (?:city|country|"
+    r"continent|state|language|sport) of )?",
     _VALUE,
 )
 _THAT_IS: Final = _pattern(
@@ -216,7 +227,8 @@ _WHO_MADE: Final = _pattern(
 _THING_IS: Final = _pattern(
     _LEAD,
     r"(?P<what>(?:the|my|our) (?:[\w'-]+ ){0,3}?[\w'-]+) "
-    r"(?:is|are|has been|is set to|was (?:changed|increased|updated|moved) to|has (?:changed|increased|grown|moved) to|="
+    r"(?:is|are|has been|is set to|was (?:changed|increased|updated|moved) to|has (?:changed|"
+    r"increased|grown|moved) to|="
     r"|went (?:up|down) to) (?:now |currently |still )*",
     _VALUE,
 )
@@ -225,32 +237,37 @@ _LIKES: Final = _pattern(
     _SUBJECT,
     r"(?: (?P<not>no longer|don't|doesn't|do not|does not|never|not))?"
     r"(?: (?:really|now|absolutely|still|much|just|always|generally|usually|also))*"
-    rf"(?: (?:(?P<plus>likes?|loves?|enjoys?|adores?)|(?P<minus>dislikes?|hates?|detests?|avoids?|can't stand|cannot stand|can't bear))|"
+    rf"(?: (?:(?P<plus>likes?|loves?|enjoys?|adores?)|(?P<minus>dislikes?|hates?|detests?|avoids?|"
+    rf"can't stand|cannot stand|can't bear))|"
     rf"{_BE} (?:(?P<fond>fond of|a fan of)|(?P<tired>tired of|sick of)))",
     r" (?P<value>[^,;?!]+?)(?: (?:anymore|any more|any longer|now))?",
 )
 _ORDER_LEAD: Final = re.compile(
     r"^(?:(?:please|also|and|ok|okay|so|but|now|instead|actually|hey|remember|from now on|going forward|from here on|"
     r"in (?:the )?future|as of (?:today|now)|starting (?:now|today)|one more thing|note|quick note|update|important|"
-    r"i (?:want|need|would like|'d like) you to|i'd (?:like|prefer) you to|you (?:should|must|have to|need to)|make sure (?:to|you)|"
+    r"i (?:want|need|would like|'d like) you to|i'd (?:like|prefer) you to|you (?:should|must|have to|"
+    r"need to)|make sure (?:to|you)|"
     r"for (?:your|our|all|any) (?:[\w-]+ )?code|let's|when(?:ever)? [^,]{1,40},|for [^,]{1,30},|in [^,]{1,30},|"
     r"remember to)[,:]? )+",
     re.IGNORECASE,
 )
 _ORDER: Final = re.compile(
-    r"(?:(?P<always>always)|(?P<never>never|do not ever|don't ever|do not|don't|avoid|stop))? ?(?:(?:now|please|instead) )?"
+    r"(?:(?P<always>always)|(?P<never>never|do not ever|don't ever|do not|don't|avoid|stop))? "
+    r"?(?:(?:now|please|instead) )?"
     r"(?P<rest>(?P<verb>[a-z]+)\b.*)",
     re.IGNORECASE,
 )
 # "Function names should start with 'x_'" orders as well.
 _SHOULD: Final = re.compile(
     r"(?P<what>(?:all |every |each |any |your |the )?[\w -]{3,40}?) (?:should|must|need to|have to|has to|needs to)"
-    r"(?: (?P<always>always)| (?P<never>never|not))? (?P<verb>start|begin|end|finish|be|have|use|contain)\b(?P<rest>.*)",
+    r"(?: (?P<always>always)| (?P<never>never|not))? (?P<verb>start|begin|end|finish|be|have|use|"
+    r"contain)\b(?P<rest>.*)",
     re.IGNORECASE,
 )
 _ORDER_VERBS: Final = _words(
     "use answer reply respond write call format show send put start begin end finish keep make tell name wrap prefix "
-    "suffix capitalize capitalise commit push deploy store log return sort test mention speak address suggest recommend "
+    "suffix capitalize capitalise commit push deploy store log return sort test mention speak "
+    "address suggest recommend "
     "translate explain quote cite print document review round sign indent limit define declare set structure separate "
     "place save title label annotate mark"
 )
@@ -262,11 +279,15 @@ _QUOTED: Final = re.compile(
 )
 _NUMBER: Final = re.compile(r"(?<![\w.])\d+(?:[.,:]\d+)*(?![\w])")
 _ASIDE: Final = re.compile(
-    r"(?:[,;]| -| –| —)? (?:and |but |so )?(?:(?:can|could|would|will|do|should) (?:you|we|i)\b|how\b|what\b|which\b|should\b|"
-    r"is there\b|any (?:ideas|tips|advice|suggestions)\b|please (?:help|suggest|recommend|update|remember|note|keep|use)\b).*$",
+    r"(?:[,;]| -| –| —)? (?:and |but |so )?(?:(?:can|could|would|will|do|should) (?:you|we|i)\b|how\b|"
+    r"what\b|which\b|should\b|"
+    r"is there\b|any (?:ideas|tips|advice|suggestions)\b|please (?:help|suggest|recommend|update|"
+    r"remember|note|keep|use)\b).*$",
     re.IGNORECASE,
 )
-_INSTEAD: Final = re.compile(r",?\s+(?:instead(?: of .+)?|from now on|going forward|now|anymore|any more|please|again)$", re.IGNORECASE)
+_INSTEAD: Final = re.compile(
+    r",?\s+(?:instead(?: of .+)?|from now on|going forward|now|anymore|any more|please|again)$", re.IGNORECASE
+)
 _RESIDUE: Final = re.compile(
     r"\b(?:and (?:i|we|he|she|they|it|my|our|love|hate|am|is|have|has|the)|but|because|although|though|while|who|"
     r"where|which|so that|since (?:i|we|he|she|they|it))\b|[;:]|, (?:and|but|so|because)\b",
@@ -274,7 +295,8 @@ _RESIDUE: Final = re.compile(
 )
 # What a value can lose without becoming another: when, with whom, and why.
 _TAIL: Final = re.compile(
-    r"(?:,(?!\d)| (?:since|starting|as of|effective|after|before|last|this|next|until|due to|because of|thanks to)| with my| for (?:work|now|good)|"
+    r"(?:,(?!\d)| (?:since|starting|as of|effective|after|before|last|this|next|until|due to|because "
+    r"of|thanks to)| with my| for (?:work|now|good)|"
     r" (?:in|on) (?:early |late |mid-?)?(?:"
     + "|".join(month for month in MONTHS)
     + r"|(?:19|20)\d\d|spring|summer|autumn|fall|winter|mon|tues|wednes|thurs|fri|satur|sun)\w*"
@@ -284,7 +306,8 @@ _TAIL: Final = re.compile(
 
 # Words that open a sentence with a capital and name nobody.
 _NOT_NAMES: Final = _words(
-    "he she it they you i we this that these those there here who what which everyone everybody someone somebody nobody one "
+    "he she it they you i we this that these those there here who what which everyone everybody "
+    "someone somebody nobody one "
     "people some many most a an my our your his her their its both all and but or if when while because since yes "
     "no ok okay well so oh hey hi thanks then also maybe perhaps today yesterday tomorrow not never how why where "
     "as after before now please always something anything nothing everything with in on at for from to"
@@ -307,14 +330,21 @@ _PLAIN_VALUES: Final = _words(
 _WEEKDAY: Final = re.compile(r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b", re.IGNORECASE)
 _DATED: Final = re.compile(rf"\b(?:{'|'.join(MONTHS)}|(?:19|20)\d\d)\b|{_WEEKDAY.pattern}", re.IGNORECASE)
 # What is so for a moment only replaces nothing: "the temperature of the pool is 21 degrees today".
-_MOMENT: Final = re.compile(r"\b(?:today|tonight|yesterday|this (?:morning|afternoon|evening)|last night|so far)\b", re.IGNORECASE)
+_MOMENT: Final = re.compile(
+    r"\b(?:today|tonight|yesterday|this (?:morning|afternoon|evening)|last night|so far)\b", re.IGNORECASE
+)
 _SOON: Final = re.compile(r"\b(?:next|tomorrow|noon|midnight|tonight)\b", re.IGNORECASE)
 _COUNTRIES: Final = _words(
-    "europe asia africa america australia england scotland wales ireland britain uk usa us canada mexico brazil argentina "
-    "chile peru colombia france germany spain portugal italy switzerland austria belgium netherlands holland denmark sweden "
-    "norway finland iceland poland czechia hungary romania bulgaria greece turkey ukraine russia china japan korea india "
-    "pakistan thailand vietnam indonesia malaysia singapore philippines egypt morocco kenya nigeria ghana israel iran iraq "
-    "california texas florida oregon washington nevada arizona colorado ohio michigan georgia virginia bavaria catalonia"
+    "europe asia africa america australia england scotland wales ireland britain uk usa us canada "
+    "mexico brazil argentina "
+    "chile peru colombia france germany spain portugal italy switzerland austria belgium netherlands "
+    "holland denmark sweden "
+    "norway finland iceland poland czechia hungary romania bulgaria greece turkey ukraine russia "
+    "china japan korea india "
+    "pakistan thailand vietnam indonesia malaysia singapore philippines egypt morocco kenya nigeria "
+    "ghana israel iran iraq "
+    "california texas florida oregon washington nevada arizona colorado ohio michigan georgia "
+    "virginia bavaria catalonia"
 )
 _SAME_ATTRIBUTE: Final = {
     "email address": "email", "e-mail": "email", "e-mail address": "email", "phone number": "phone", "cell": "phone",
@@ -428,7 +458,7 @@ def _attribute(sentence: str, first: str) -> Keyed | None:
 
 
 def _changed(sentence: str, first: str) -> Keyed | None:
-    """ "I've increased my budget from $500 to $650": the attribute of who speaks, and its new value."""
+    """What the speaker changed, and its new value: "I've increased my budget from $500 to $650"."""
     found = _CHANGED.fullmatch(sentence)
     if found is None or not _is_short(found["value"]) or not _is_typed(found["value"]):
         return None
@@ -436,7 +466,7 @@ def _changed(sentence: str, first: str) -> Keyed | None:
 
 
 def _the_of(sentence: str, first: str) -> Keyed | None:
-    """ "The capital of France is Paris": one value at a time for a listed attribute, a name or number for others."""
+    """A listed attribute with one value at a time ("the capital of France"); another with a name or number."""
     found = _THE_OF.fullmatch(sentence)
     if found is None or not _is_short(found["value"]):
         return None
@@ -453,7 +483,8 @@ def _the_of(sentence: str, first: str) -> Keyed | None:
 
 
 _VAGUE: Final = _words(
-    "part thing one best most rest end start beginning top bottom middle side all some lot lots bit kind sort day night "
+    "part thing one best most rest end start beginning top bottom middle side all some lot lots bit "
+    "kind sort day night "
     "week month year time moment reason way photo picture painting member example piece view sight number amount couple"
 )
 
@@ -468,7 +499,7 @@ def _that_is(sentence: str, first: str) -> Keyed | None:
 
 
 def _thing_is(sentence: str, first: str) -> Keyed | None:
-    """ "The API rate limit is 1,200 calls": a named thing and its number or date."""
+    """A named thing and its number or date: "The API rate limit is 1,200 calls"."""
     found = _THING_IS.fullmatch(sentence)
     if found is None or not _is_short(found["value"]) or not any(char.isdigit() for char in found["value"]):
         return None
@@ -483,7 +514,10 @@ def _thing_is(sentence: str, first: str) -> Keyed | None:
 
 
 def _starts_as_value(value: str) -> bool:
-    return re.match(r"(?:[$€£]|about |around |roughly |approximately |up to |at |on )*[$€£]?\d|(?:on )?\w+ \d", value) is not None
+    return (
+        re.match(r"(?:[$€£]|about |around |roughly |approximately |up to |at |on )*[$€£]?\d|(?:on )?\w+ \d", value)
+        is not None
+    )
 
 
 def _likes(sentence: str, first: str) -> Keyed | None:
@@ -496,7 +530,9 @@ def _likes(sentence: str, first: str) -> Keyed | None:
     is_first = found["subject"].lower() in {"i", "we"}
     verb = (found["plus"] or found["minus"] or "").lower()
     # "Sounds like a plan" and "Unconditional love" name nobody: a third person likes, loves and hates with an s.
-    if "'" in found["subject"] or (not is_first and not found["not"] and verb and not verb.endswith(("s", "stand", "bear"))):
+    if "'" in found["subject"] or (
+        not is_first and not found["not"] and verb and not verb.endswith(("s", "stand", "bear"))
+    ):
         return None
     if not words or len(words) > LONGEST_VALUE or words[0] in _NOT_LIKED or _RESIDUE.search(value):
         return None
@@ -525,7 +561,7 @@ def _order(sentence: str, first: str) -> Keyed | None:
     if verb in _ADDITIVE or not (is_marked or verb in _ORDER_VERBS):
         return None
     sign = -1 if found["never"] else 1
-    quoted = [mark for mark in _QUOTED.finditer(rest)]
+    quoted = list(_QUOTED.finditer(rest))
     numbers: list[re.Match[str]] = [] if quoted or verb not in _ORDER_VERBS else list(_NUMBER.finditer(rest))
     if len(quoted) == 1 or len(numbers) == 1:
         mark = (quoted or numbers)[0]
@@ -587,7 +623,7 @@ def _with_kin(subject: str, kin: str | None) -> str:
 
 
 def _is_short(value: str) -> bool:
-    return len(value.split()) <= LONGEST_VALUE and value.split()[0].lower() != "to"
+    return len(value.split()) <= LONGEST_VALUE and value.split(maxsplit=1)[0].lower() != "to"
 
 
 def _is_typed(value: str) -> bool:
@@ -597,7 +633,7 @@ def _is_typed(value: str) -> bool:
 
 
 def _is_plain(attribute: str, value: str) -> bool:
-    return attribute.split()[-1] in _PLAIN_VALUES and len(value.split()) <= 3  # noqa: PLR2004 - "association football"
+    return attribute.rsplit(maxsplit=1)[-1] in _PLAIN_VALUES and len(value.split()) <= 3  # noqa: PLR2004 - "association football"
 
 
 def _fits(attribute: str, value: str, sentence: str) -> bool:

@@ -35,10 +35,10 @@ _NUMBER_WORDS: Final = dict(
 _NEGATION: Final = re.compile(
     r"\b(?:not|no|never|none|nothing|without|cannot|\w+n't|no longer|stopped|quit|avoid|refuse|lack)\b", re.IGNORECASE
 )
-_PLUS: Final = _words("like love enjoy prefer always enable allow start open married employed active accept approved won")
-_MINUS: Final = _words(
-    "dislike hate never disable forbid stop closed single unemployed inactive reject declined lost"
+_PLUS: Final = _words(
+    "like love enjoy prefer always enable allow start open married employed active accept approved won"
 )
+_MINUS: Final = _words("dislike hate never disable forbid stop closed single unemployed inactive reject declined lost")
 _STRONG: Final = re.compile(
     r"\bno longer\b|\bany ?more\b|\b(?:switch|chang|mov|updat)\w*\b[^.!?]{0,60}\b(?:from|to)\b|"
     r"\b(?:increas|decreas|reduc|rais|lower|extend|shift|reschedul|postpon|replac|migrat|upgrad|adjust|revis|grow|grew|"
@@ -52,7 +52,8 @@ _WEAK: Final = re.compile(
     re.IGNORECASE,
 )
 _FROM: Final = re.compile(
-    r"\b(?:from|instead of|rather than|no longer|used to|replaced|replacing|compared to|previously|originally|initially)"
+    r"\b(?:from|instead of|rather than|no longer|used to|replaced|replacing|compared to|previously|"
+    r"originally|initially)"
     r"((?:\s+[^\s.!?;]+){1,6})",
     re.IGNORECASE,
 )
@@ -208,7 +209,8 @@ FEATURES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Ranker:
-    """A logistic ranker: one coefficient per feature, in their order, a bias, and the probability from which it links."""
+    """A logistic ranker: one coefficient per feature, in their order, a bias, and the probability "
+    "from which it links."""
 
     name: str
     coefficients: tuple[float, ...]
@@ -298,7 +300,8 @@ _OWN_WEIGHTS: Final[Mapping[str, float]] = {
     "capdiff_n": 3.951, "strong": 0.998, "fromhit": 1.259, "numsame": -2.853, "nums_o": -3.348,
 }  # fmt: skip
 OWN: Final = Ranker("own", tuple(_OWN_WEIGHTS.get(name, 0.0) for name in FEATURES), -5.552, 0.1069)
-"""Fitted by `benchmarks.fit_updates` on statements of our own making. It needs no cosine, so it serves every embedder."""
+"""Fitted by `benchmarks.fit_updates` on statements of our own making. It needs no cosine, so it "
+"serves every embedder."""
 # The published coefficients of docs/algorithms.md, each for one embedder's cosines; docs/adr/0013 says why they stay.
 _STATIC: Final = Ranker(
     "published",

@@ -22,11 +22,16 @@ _COUNTS: Final = {
 }  # fmt: skip
 _COUNT: Final = r"\d{1,3}|" + "|".join(sorted(_COUNTS, key=len, reverse=True))
 _WHEN: Final = (
-    rf"(?:(?:the )?(?:end of (?P<end>next (?:week|month|year)|this (?:week|month|year)|the (?:week|month|year)|{_MONTH})|"
+    rf"(?:(?:the )?(?:end of (?P<end>next (?:week|month|year)|this (?:week|month|year)|the (?:week|"
+    rf"month|year)|{_MONTH})|"
     rf"(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? (?P<month>{_MONTH})\b(?:,? (?P<year>20\d\d))?|"
     rf"(?P<month2>{_MONTH})(?: (?P<day2>\d{{1,2}})(?:st|nd|rd|th)?\b(?!:))?(?:,? (?P<year2>20\d\d))?|"
     r"(?P<iso>20\d\d-\d\d-\d\d)|"
-    r"(?P<next>next (?:week|month|year|" + "|".join(_WEEKDAYS) + r"))|(?:this )?(?P<weekday>" + "|".join(_WEEKDAYS) + r")|"
+    r"(?P<next>next (?:week|month|year|"
+    + "|".join(_WEEKDAYS)
+    + r"))|(?:this )?(?P<weekday>"
+    + "|".join(_WEEKDAYS)
+    + r")|"
     r"(?P<tomorrow>tomorrow)|(?P<today>today|tonight)|(?P<only_year>20\d\d)\b))"
 )
 _UNTIL: Final = re.compile(rf"\b(?P<how>until|till|til|through|thru|up to and including)(?: about| around)? {_WHEN}\b")
@@ -38,8 +43,10 @@ _IN_FROM: Final = re.compile(rf"\bstarting in (?P<count>{_COUNT}) (?P<unit>day|w
 # What was, what only may be, what is asked, and what waits for its end ("can't wait until Friday", "not until March").
 _TURNED: Final = re.compile(
     r"\b(?:not|n't|never|wait|waiting|waited|counting|countdown|only|if|unless|when|would|could|might|may be|maybe|"
-    r"perhaps|was|were|had|did|used to|lasted|stayed|worked|lived|went|ran|took|spent|stopped|deadline|due|days? (?:left|to go)|"
-    r"left|yesterday|last (?:week|month|year|night)|ago|each|every|daily|usually|always|from \w+ (?:to|until|through))\b|n't\b"
+    r"perhaps|was|were|had|did|used to|lasted|stayed|worked|lived|went|ran|took|spent|stopped|"
+    r"deadline|due|days? (?:left|to go)|"
+    r"left|yesterday|last (?:week|month|year|night)|ago|each|every|daily|usually|always|from \w+ "
+    r"(?:to|until|through))\b|n't\b"
 )
 _TO: Final = re.compile(r",? (?:to|until|till|through|thru|-) ")
 _OPENS: Final = re.compile(r"(?:^|, |\b(?:i|we|'ll|will|be|am|are|is|office|home|off|away|available|on) )$")
@@ -78,7 +85,21 @@ def told(text: str, said_at: datetime) -> Validity:
     return Validity(start, until)
 
 
-_HINTS: Final = ("until", "till", "til ", "through", "thru", "for the ", "from ", "starting", "beginning", "effective", "since ", "as of", "up to and")
+_HINTS: Final = (
+    "until",
+    "till",
+    "til ",
+    "through",
+    "thru",
+    "for the ",
+    "from ",
+    "starting",
+    "beginning",
+    "effective",
+    "since ",
+    "as of",
+    "up to and",
+)
 
 
 def says_from(text: str, said_at: datetime, valid_from: datetime) -> bool:

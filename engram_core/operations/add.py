@@ -300,9 +300,7 @@ class _Planning:
 
     def _merge(self, change: Merge, known: Fact) -> None:
         ids = (*known.origin.message_ids, *message_ids(change.twin.messages))
-        self._changed[known.id] = replace(
-            known, origin=replace(known.origin, message_ids=tuple(dict.fromkeys(ids)))
-        )
+        self._changed[known.id] = replace(known, origin=replace(known.origin, message_ids=tuple(dict.fromkeys(ids))))
         for message in change.twin.messages:
             self._outcome(message, "merged", change.reason, known.id)
         self._plan.decide("merge", change.reason, fact_id=known.id, after={"message_ids": list(ids)})
@@ -331,7 +329,9 @@ class _Planning:
             self._plan.replaced(changed, features_again(self._context, changed, rows[changed.id]))
         gone = [self._changed[id_] for id_ in self._superseded]
         steps = superseding.stale(self._context, gone, self._view.now) if gone else []
-        superseding.carry_out(self._context, self._plan, [step for step in steps if step.before.id not in self._changed])
+        superseding.carry_out(
+            self._context, self._plan, [step for step in steps if step.before.id not in self._changed]
+        )
         self._plan.known_vectors = self._view.embedded
         batch, facts = self._plan.seal(expect)
         extraction = "due" if self._is_extraction_due and facts else batch.extraction

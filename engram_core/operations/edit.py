@@ -125,7 +125,9 @@ class _Desk:
             raise ChangeRefused(f"Refused by rule {refusal}")
         return fact
 
-    def change(self, fact_id: str, propose: _Propose, action: str, follow: _Follow = lambda _before, _after: ()) -> Fact:
+    def change(
+        self, fact_id: str, propose: _Propose, action: str, follow: _Follow = lambda _before, _after: ()
+    ) -> Fact:
         """Make the change, and in the same transaction what follows from it; return the fact as it is then."""
         with self.context.turnstiles.of(self.scope):
             for _ in range(_ATTEMPTS):

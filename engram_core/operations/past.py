@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-import numpy as np
-
 from engram_core.design import Ask, Candidates
 from engram_core.domain.fact import Fact, Status
 from engram_core.domain.policy import MemoryPolicy
+from engram_core.measure.columns import columns_of
 from engram_core.operations.supersede import STALE
 from engram_core.operations.view import Part, ScopedView, counts_of, statistics_of
-from engram_core.measure.columns import columns_of
 from engram_core.ports import Indexed, ScopeState
 
 _PAGE = 5_000
@@ -87,7 +85,9 @@ class PastView(ScopedView):
         """Every admitted fact of the readable scopes, scanned."""
         self.reads += 1
         with self._timed("ledger"):
-            parts = [self._part(self._admitted(state), ask.stems) for state in self.states] or [self._part([], ask.stems)]
+            parts = [self._part(self._admitted(state), ask.stems) for state in self.states] or [
+                self._part([], ask.stems)
+            ]
         return self._united(parts, statistics_of(parts))
 
     def _part(self, rows: Sequence[Indexed], stems: Sequence[str]) -> Part:

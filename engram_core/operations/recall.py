@@ -154,9 +154,7 @@ def _chosen(
         reach = len(ranking)
 
 
-def _newer_of(
-    context: Context, ids: Sequence[str], admits: Callable[[Fact], bool]
-) -> dict[str, succession.Newer]:
+def _newer_of(context: Context, ids: Sequence[str], admits: Callable[[Fact], bool]) -> dict[str, succession.Newer]:
     """For each ranked fact the newest one that may replace it, by the last word on each pair; and for those again."""
     found: dict[str, succession.Newer] = {}
     wanted = list(ids)
@@ -202,9 +200,7 @@ def _hydrated(
     return kept, facts, gone
 
 
-def _refusal(
-    fact: Fact | None, readable: frozenset[Scope], admits: Callable[[Fact], bool]
-) -> Reason | None:
+def _refusal(fact: Fact | None, readable: frozenset[Scope], admits: Callable[[Fact], bool]) -> Reason | None:
     if fact is None:
         return Reason("unknown_fact", "The design named a fact that does not exist.")
     if fact.scope not in readable:

@@ -48,7 +48,9 @@ def told_by(text: str, speaker: str | None, others: Collection[str] = ()) -> Tol
         return Told()
     # A pure question tells nothing; one that follows a statement in the same sentence does not hide it.
     telling = [
-        one for sentence, one in said if one is not None or not (sentence.endswith("?") or is_small_talk(sentence, others))
+        one
+        for sentence, one in said
+        if one is not None or not (sentence.endswith("?") or is_small_talk(sentence, others))
     ]
     return Told(found, telling[0] if len(telling) == 1 else None)
 

@@ -218,9 +218,7 @@ class _Batch:
         return [n for n in near if self.voices[n] == voice and self.said[n].at <= at][:RANKED]
 
 
-def _earlier(
-    batch: _Batch, place: int, near: Sequence[int], vectors: Mapping[int, Floats]
-) -> Iterator[_Older]:
+def _earlier(batch: _Batch, place: int, near: Sequence[int], vectors: Mapping[int, Floats]) -> Iterator[_Older]:
     for number in near:
         text = batch.said[number].draft.text
         yield _Older(number, analysed(text), float(vectors[number] @ vectors[place]), text)
@@ -251,7 +249,8 @@ def _best(
 
 
 class _Rarity(dict[str, float]):
-    """Weights of content tokens over the scope and the batch, each worked out once; a word only old texts hold is rare."""
+    """Weights of content tokens over the scope and the batch, each worked out once; a word only old "
+    "texts hold is rare."""
 
     def __init__(self, likeness: Likeness, batch: _Batch, place: int) -> None:
         self._likeness = likeness
