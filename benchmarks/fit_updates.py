@@ -201,7 +201,7 @@ def pairs(count: int, seed: int) -> Iterator[Pair]:
         wordings = {"update": _NEW, "same topic": _SAME_TOPIC, "other topic": _OTHER_TOPIC, "same wording": _NEW}[sort]
         wording = rng.randrange(len(wordings))
         if sort == "same wording":
-            # Two things said in one way are still two things: "I raised my rent to ..." and "I raised my salary to ...".
+            # Said in one way, they are still two things: "I raised my rent to ...", "I raised my salary to ...".
             old = wordings[wording].format(b=a, **_round(words, names, rng))
             names, b = else_names, _value(else_kind, rng)
         new = wordings[wording].format(b=b, **_round(words, names, rng))
@@ -335,8 +335,8 @@ def report(columns: Sequence[int], data: Path, *, share: float, strength: float,
         level = float(np.quantile(seen, 1 - share))
         unseen = linked([talk[fold]], columns, beta, bias)[0]
         print(
-            f"  left out {fold}: AUC {auc(scores, y[left]):.3f}  updates linked {(scores[y[left] > 0] "
-            f">= level).mean():.2f}"
+            f"  left out {fold}: AUC {auc(scores, y[left]):.3f}"
+            f"  updates linked {(scores[y[left] > 0] >= level).mean():.2f}"
             f"  others linked {(scores[y[left] == 0] >= level).mean():.2f}  turns linked {(unseen >= level).mean():.3f}"
         )
         thresholds.append(level)
@@ -356,8 +356,8 @@ def _fit(
 
 
 CHOSEN = (
-    "cov_o", "cov_n", "numchg", "unitctx", "datechg", "capdiff_o", "capdiff_n", "strong", "fromhit", "
-    ""numsame", "nums_o",
+    "cov_o", "cov_n", "numchg", "unitctx", "datechg", "capdiff_o", "capdiff_n", "strong", "fromhit", "numsame",
+    "nums_o",
 )  # fmt: skip
 """Few features, each with a meaning of its own. None is a cosine, so the fit holds for every embedder."""
 

@@ -4,7 +4,7 @@
 
 (a) keyed updates from a seeded generator, with the templates the rules were written with and templates set aside;
 (b) real conversations without any labelled update: how many true facts are hidden or linked;
-(c) free-text updates: how often the new value is ranked above the old one, with links, by recency alone, and by neither.
+(c) free-text updates: how often the new value is above the old one, with links, by recency alone, and by neither.
 """
 
 from __future__ import annotations
@@ -62,8 +62,7 @@ def keyed_figures(split: Split, seeds: int) -> str:
 
 
 def on_conversations(path: Path) -> str:
-    """False flags: nothing in these conversations is labelled as replaced, so whatever is hidden is "
-    "read by a person."""
+    """False flags: nothing here is labelled as replaced, so whatever is hidden has to be read by a person."""
     rows: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     shown: list[str] = []
     turns = {conversation.id: list(conversation.messages) for conversation in load(path)}
@@ -97,8 +96,7 @@ def _observations(item: dict[str, object]) -> list[Message]:
 
 
 def new_above_old(updates: Sequence[FreeUpdate], stream: Stream) -> dict[str, list[bool]]:
-    """For each way of ranking, whether each question finds the new value above the old one (or the "
-    "old one not at all)."""
+    """For each way of ranking, whether each question finds the new value above the old one."""
     with Engram.open(":memory:") as store:
         memory = store.memory("bench")
         memory.add(stream.messages)

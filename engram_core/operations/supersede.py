@@ -60,8 +60,7 @@ def reinstated(context: Context, fact: Fact) -> Fact:
 
 
 def withdrawn(context: Context, successor: Fact) -> list[Step]:
-    """What comes back when a person takes `successor` out of recall: the facts it superseded, and "
-    "what rests on them."""
+    """What comes back when a person withdraws `successor`: the facts it superseded, and what rests on them."""
     line = f"Fact {successor.id}, which had superseded it, was withdrawn."
     steps = [
         Step(fact, reinstated(context, fact), Reason("successor_withdrawn", line), "restore")

@@ -249,8 +249,7 @@ def _best(
 
 
 class _Rarity(dict[str, float]):
-    """Weights of content tokens over the scope and the batch, each worked out once; a word only old "
-    "texts hold is rare."""
+    """Weights of content tokens over scope and batch, each worked out once; a word that only old texts hold is rare."""
 
     def __init__(self, likeness: Likeness, batch: _Batch, place: int) -> None:
         self._likeness = likeness
