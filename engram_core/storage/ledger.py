@@ -215,8 +215,9 @@ class SqlLedger:
 
     def links_unjudged(self, limit: int) -> list[Link]:
         query = (
-            f"SELECT {_LINK} FROM links l WHERE verdict='update' AND NOT EXISTS (SELECT 1 FROM links o "
-            "WHERE o.newer=l.newer AND o.older=l.older AND o.id<>l.id) ORDER BY id LIMIT ?"
+            f"SELECT {_LINK} FROM links l WHERE verdict='update' AND probability < 1 "
+            "AND NOT EXISTS (SELECT 1 FROM links o WHERE o.newer=l.newer AND o.older=l.older AND o.id<>l.id) "
+            "ORDER BY id LIMIT ?"
         )
         return [_link(row) for row in self._read(query, (limit,))]
 

@@ -178,7 +178,8 @@ class MemoryLedger:
     def links_unjudged(self, limit: int) -> list[Link]:
         with self._lock:
             words = Counter((link.newer, link.older) for link in self._state.links)
-            due = [i for i in self._state.links if i.verdict == "update" and words[i.newer, i.older] == 1]
+            open_ = [i for i in self._state.links if i.verdict == "update" and i.probability < 1]
+            due = [i for i in open_ if words[i.newer, i.older] == 1]
         return due[:limit]
 
     def tail(self, scope: Scope, session: str) -> Tail | None:

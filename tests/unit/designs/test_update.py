@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import cast
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engram_core.design import View
+from engram_core.design import Alike, Likeness, View
 from engram_core.designs.pipeline.update import update
 from engram_core.domain.change import Add, Change, Ignore, Merge
 from engram_core.domain.fact import Fact, Origin, Slot, Status
@@ -37,6 +38,18 @@ class FakeView:
         assert all(keys)
         found = {key(fact.text, fact.speaker, fact.said_at): fact for fact in self.known}
         return {name: found[name] for name in keys if name in found}
+
+    def holders(self, slots: Sequence[Slot]) -> list[Fact]:
+        return [fact for fact in self.known if fact.slot in slots]
+
+    def alike(self, texts: Sequence[str], n: int, also: Sequence[str] = ()) -> Likeness:
+        facts = [Alike(fact, 0.6) for fact in self.known][:n]
+        vectors = np.ones((len(texts) + len(also), 4), dtype=np.float32) / 2
+        return Likeness([facts for _ in texts], vectors, len(self.known), {})
+
+    @property
+    def embedder_name(self) -> str:
+        return "wordllama"
 
 
 def run(*messages: Message, view: FakeView | None = None, principal: str = "user:alice") -> list[Change]:
