@@ -71,7 +71,7 @@ _NAME: Final = re.compile(r"(?<![.!?\n]\s)(?<!^)\b[A-Z][\w'-]*")
 _FIRST: Final = re.compile(r"\b(?:I|my|we|our|user|me)\b|\bI'")
 _MONTHS: Final = frozenset(content.stem(month) for month in MONTHS) - {"may"}
 _NEAR: Final = 6
-_FIRST_YEAR, _LAST_YEAR = 1900, 2100
+_FIRST_YEAR, _LAST_YEAR, _YEAR_DIGITS = 1900, 2100, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,12 @@ def _numbers(text: str) -> tuple[tuple[Number, ...], frozenset[tuple[str, str]]]
         if before in _MONTHS or before == "may" or after in _MONTHS:
             dates.add((before if before in _MONTHS or before == "may" else after, value))
             continue
-        if value.isdigit() and _FIRST_YEAR <= int(value) <= _LAST_YEAR:
+        if (
+            len(value) == _YEAR_DIGITS
+            and value.isascii()
+            and value.isdigit()
+            and _FIRST_YEAR <= int(value) <= _LAST_YEAR
+        ):
             dates.add(("year", value))
             continue
         near = range(max(0, place - _NEAR), min(len(raw), place + _NEAR + 1))

@@ -209,10 +209,15 @@ def _named(fact: Fact) -> dict[str, Any]:
 def succession_lines(view: Mapping[str, Any]) -> list[str]:
     """A fact's chain, links and derived facts as lines of text; `view` is `FactExplanation.to_dict()`."""
     lines = [f"in a chain: {item['id']} {item['status']}: {item['text']}" for item in view["chain"]]
-    for item in view["links"]:
-        sort = {"update": f"possibly {item['which']}, p {item['probability']:.2f}", "both": "both true"}
-        lines.append(f"linked ({sort.get(item['verdict'], item['verdict'])}): {item['id']}: {item['text']}")
+    lines += [f"linked ({_relation(item)}): {item['id']}: {item['text']}" for item in view["links"]]
     return lines + [f"derived: {item['id']} {item['status']}: {item['text']}" for item in view["derived"]]
+
+
+def _relation(link: Mapping[str, Any]) -> str:
+    if link["verdict"] != "update":
+        return {"both": "both are true", "same": "the same"}[link["verdict"]]
+    sure = link["probability"] == 1
+    return link["which"] if sure else f"possibly {link['which']}, p {link['probability']:.2f}"
 
 
 def _chain(context: Context, fact: Fact) -> list[Fact]:
