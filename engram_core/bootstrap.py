@@ -45,6 +45,7 @@ def open_store(
     """Build a store from its parts; see `Engram.open`."""
     from engram_core.models.bridges import as_embedder  # noqa: PLC0415 - loads lazily with the first store
     from engram_core.models.extraction import extract  # noqa: PLC0415
+    from engram_core.models.judging import judge  # noqa: PLC0415
     from engram_core.models.language import as_language_model  # noqa: PLC0415
     from engram_core.models.sealed import SealedEmbedder  # noqa: PLC0415
     from engram_core.models.tokens import token_counter as counting  # noqa: PLC0415
@@ -78,6 +79,7 @@ def open_store(
             owner=ledger.set_setting("owner", owner, only_if_absent=True),
             model=as_language_model(model) if model is not None else None,
             extractor=extract,
+            judge=judge,
         )
     except BaseException:
         ledger.close()

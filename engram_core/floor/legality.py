@@ -86,6 +86,14 @@ def judge(
             assert_never(change)
 
 
+def replacement(
+    fact_id: str, *, scope: Scope, facts: Mapping[str, Fact], policy: MemoryPolicy, now: datetime
+) -> Reason | None:
+    """Judge that one stored fact replaces another, as `Supersede` is judged; see `judge` for the arguments."""
+    court = _Court(scope, facts, by_person=False, policy=policy, now=now, messages=None)
+    return _removal(fact_id, court, is_forgetting=False)
+
+
 def _known(fact_id: str, court: _Court) -> Reason | None:
     fact = court.facts.get(fact_id)
     if fact is None:

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from engram_core.design import Design
 from engram_core.domain.change import Draft
@@ -77,6 +78,7 @@ class Context:
     owner: str
     model: LanguageModel | None
     extractor: Callable[[Episode, LanguageModel], Sequence[Draft]]
+    judge: Callable[[str, str, LanguageModel], Literal["same", "update", "both"]]
     injected: Injected = field(default_factory=Injected)
     turnstiles: Turnstiles = field(default_factory=Turnstiles)
     learned: Learned = field(default_factory=Learned)
