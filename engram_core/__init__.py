@@ -8,8 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from engram_core.binding import DEFAULT_K, MAX_K, Binding, BindingSource, Bound, PrincipalSource, ScopeSource, bind
     from engram_core.bootstrap import shared as default_engram
-    from engram_core.design import Ask, Candidates, Design, Statistics, View
-    from engram_core.domain.change import Add, Archive, Change, Draft, Edit, Ignore, Merge, Restore, Reweigh, Supersede
+    from engram_core.design import Alike, Ask, Candidates, Design, Likeness, Statistics, View
+    from engram_core.domain.change import (
+        Add,
+        Archive,
+        Change,
+        Draft,
+        Edit,
+        Ignore,
+        Merge,
+        Restore,
+        Reweigh,
+        Supersede,
+        Update,
+    )
     from engram_core.domain.errors import (
         ChangeRefused,
         EmbedderMismatch,
@@ -45,9 +57,10 @@ _HOMES = {
     "binding": (
         "DEFAULT_K", "MAX_K", "Binding", "BindingSource", "Bound", "PrincipalSource", "ScopeSource", "bind",
     ),
-    "design": ("Ask", "Candidates", "Design", "Statistics", "View"),
+    "design": ("Alike", "Ask", "Candidates", "Design", "Likeness", "Statistics", "View"),
     "domain.change": (
         "Add", "Archive", "Change", "Draft", "Edit", "Ignore", "Merge", "Restore", "Reweigh", "Supersede",
+        "Update",
     ),
     "domain.errors": (
         "ChangeRefused", "EmbedderMismatch", "EmbeddingFailed", "EngramError", "FactNotFound", "IndexUnavailable",
@@ -69,15 +82,15 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Add", "AddResult", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Candidates", "Change",
+    "Add", "AddResult", "Alike", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Candidates", "Change",
     "ChangeRefused", "DEFAULT_K", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "Draft", "Dropped",
     "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact",
-    "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy", "InvalidScope",
-    "LanguageModel", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "Origin",
-    "Outcome", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Restore",
-    "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot", "Statistics", "Status",
-    "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Usage", "UsageReport", "View",
-    "bind", "default_engram",
+    "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy",
+    "InvalidScope", "LanguageModel", "Likeness", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message",
+    "MissingExtra", "ModelFailed", "Origin", "Outcome", "PrincipalSource", "Query", "Reason", "Recall",
+    "RecallExplanation", "RecallNotFound", "Restore", "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored",
+    "ScoredFact", "Slot", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter",
+    "Turn", "Turns", "Update", "Usage", "UsageReport", "View", "bind", "default_engram",
 ]  # fmt: skip
 
 

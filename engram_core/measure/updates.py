@@ -305,7 +305,7 @@ _OWN_WEIGHTS: Final[Mapping[str, float]] = {
 }  # fmt: skip
 OWN: Final = Ranker("own", tuple(_OWN_WEIGHTS.get(name, 0.0) for name in FEATURES), -5.543, 0.1058)
 """Fitted by `benchmarks.fit_updates` on statements of our own making. No cosine, so it serves every embedder."""
-# The published coefficients of docs/algorithms.md, each for one embedder's cosines; docs/adr/0013 says why they stay.
+# Published coefficients, each for one embedder's cosines; why they stay: docs/adr/0013-two-rankers-of-updates.md.
 _STATIC: Final = Ranker(
     "published",
     (

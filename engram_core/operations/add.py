@@ -365,8 +365,10 @@ class _Planning:
                 change, scope=self._plan.scope, facts={id_: old}, by_person=True, policy=self._view.policy,
                 now=self._view.now,
             )  # fmt: skip
-            if refusal is not None or id_ == by.id:
-                raise ChangeRefused(f"Refused by rule {refusal or 'same_fact: A fact cannot supersede itself.'}")
+            if id_ == by.id:
+                refusal = Reason("same_fact", "A fact cannot supersede itself.")
+            if refusal is not None:
+                raise ChangeRefused(f"Refused by rule {refusal}")
             self._replace(old, by, reason)
 
     def _outcome_of(self, message: Message, item: Screened) -> Outcome:

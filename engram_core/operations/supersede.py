@@ -75,7 +75,7 @@ def stale(context: Context, gone: Iterable[Fact], now: datetime) -> list[Step]:
     steps = []
     for source, fact in _rests_on(context, gone):
         if fact.is_recallable and not fact.pinned:
-            reason = Reason(STALE, f"It was derived from fact {source.id}, which is superseded.")
+            reason = Reason("source_superseded", f"It was derived from fact {source.id}, which is superseded.")
             after = replace(fact, status=Status.ARCHIVED, archived_at=now, archived_reason=str(reason))
             steps.append(Step(fact, after, reason, "archive"))
     return steps
