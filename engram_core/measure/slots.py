@@ -87,7 +87,9 @@ _LISTED: Final = (
     r"username|manager|boss|capital|president|ceo|author|owner|director|chair(?:person|man|woman)|coach|founder|"
     r"creator|developer|producer|composer|broadcaster|governor|mayor|chancellor|prime minister|king|queen|leader|"
     r"officer|head of (?:state|government)|headquarters|genre|position|sport|continent|currency|father|mother|child|"
-    r"publisher|manufacturer|performer|editor|doctor|dentist|landlord|rent|start date|due date|launch date)"
+    r"publisher|manufacturer|performer|editor|doctor|dentist|landlord|rent|start date|due date|launch date|occupation|"
+    r"profession|instrument|party|team|club|mentor|supervisor|gym|password|passcode|phone plan|"
+    r"citizenship|place of (?:birth|death|work)|founder)"
 )
 _OF_LISTED: Final = (
     rf"(?:(?!(?:of|in|that|is|was)\b)[\w'-]+ ){{0,4}}?{_LISTED}|name of the current (?:[\w'-]+ ){{0,2}}?{_LISTED}"
@@ -97,7 +99,7 @@ _LIVES: Final = _pattern(
     _LEAD,
     _SUBJECT,
     rf"(?: {_NOW}(?:lives?|resides?)|{_BE} {_NOW}(?:living|residing|based|located)) (?:in|at) ",
-    r"(?:the (?:city|town|country|continent|state) of )?",
+    r"(?:the (?:city|town) of )?",
     _VALUE,
 )
 _MOVED: Final = _pattern(
@@ -129,7 +131,22 @@ _RELATED: Final = _pattern(
 _AGED: Final = _pattern(
     _LEAD, _SUBJECT, rf"(?:{_BE} {_NOW}(?P<value>\d{{1,3}}) years old(?: now)?| (?:just )?turned (?P<turned>\d{{1,3}}))"
 )
+_WEIGHS: Final = _pattern(_LEAD, _SUBJECT, rf" {_NOW}weighs? (?P<value>\d[\w ., ]*)")
+_DIET: Final = _pattern(
+    _LEAD,
+    _SUBJECT,
+    rf"{_BE} {_NOW}(?P<value>(?:not )?(?:an? )?(?:vegan|vegetarian|pescatarian))(?: now| any ?more| any longer)?",
+)
+_CALLED: Final = _pattern(
+    _LEAD,
+    r"(?:please |just )?(?:call me|(?P<subject>I) (?:go by|want to be called|prefer to be called|'d "
+    r"like to be called)) ",
+    rf"(?P<value>(?!(?-i:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day){_PERSON})",
+)
 _STATES: Final = (
+    (_WEIGHS, "weight"),
+    (_DIET, "diet"),
+    (_CALLED, "called"),
     (_LIVES, "location"),
     (_MOVED, "location"),
     (_WORKS_FOR, "employer"),
@@ -153,7 +170,9 @@ _RELATIONS: Final = (
     ),
     (_pattern(_ENTITY, r" died in (?:the city of )?(?P<value>\S.*)"), "died in"),
     (_pattern(_ENTITY, r" is (?:now )?(?:employed by|a member of staff at) (?P<value>\S.*)"), "employer"),
-    (_pattern(_ENTITY, r" is (?:now )?located in the (?:city|country|continent|state) of (?P<value>\S.*)"), "location"),
+    (_pattern(_ENTITY, r" is (?:now )?located in the city of (?P<value>\S.*)"), "location"),
+    (_pattern(_ENTITY, r" is (?:now )?located in the country of (?P<value>\S.*)"), "country"),
+    (_pattern(_ENTITY, r" is (?:now )?located in the continent of (?P<value>\S.*)"), "continent"),
     (_pattern(_ENTITY, r" is (?:now )?headquartered in (?:the city of )?(?P<value>\S.*)"), "headquarters"),
     (_pattern(_ENTITY, r" is famous for (?P<value>\S.*)"), "famous for"),
 )
@@ -177,14 +196,16 @@ _TOOL: Final = _pattern(
 )
 _SCHEDULE: Final = _pattern(
     _LEAD,
-    r"(?P<what>(?:my|our|the) [\w' -]{2,60}?)(?: is| was| are| has been|'s been| got)? (?:now |just )?"
+    r"(?P<what>(?:my|our|the) [\w' -]{2,60}?)(?: (?:is|are)(?: now)? (?:on|at)"
+    r"|(?: is| was| are| has been|'s been| got)? (?:now |just )?"
     r"(?:(?:re)?scheduled|planned|set|booked|moved|postponed|shifted|pushed(?: back)?|delayed)"
-    r"(?: from (?P<from>[\w ,:'-]{1,40}?))? (?:for|to|on|at|until) ",
+    r"(?: from (?P<from>[\w ,:'-]{1,40}?))? (?:for|to|on|at|until)) ",
     _VALUE,
 )
 _ATTRIBUTE: Final = _pattern(
     _LEAD,
-    rf"(?:(?P<mine>my|our)|the user's|(?P<whose>{_PERSON}?)['’]s?)(?: {_KIN}'s)? ",
+    rf"(?:(?P<mine>my|our)|the user's|(?P<whose>{_PERSON}?)['’]s?)(?: {_KIN}'s| (?P<pet>dog|cat|puppy|"
+    rf"kitten|horse|bird|company|startup|team|project|band|boat|car)'s)? ",
     rf"(?P<attribute>(?:(?!(?:is|was|are)\b)[\w-]+ ){{0,3}}?{_LISTED}|favou?rite (?:[\w-]+ )?[\w-]+)",
     r"(?: is| are|'s| =|:| has (?:been )?(?:changed|increased|decreased|moved|grown|risen|dropped) "
     r"(?:from (?P<from>.{1,40}?) )?to|"
@@ -207,7 +228,7 @@ _THE_OF: Final = _pattern(
     rf"the (?P<attribute>{_OF_LISTED}|type of music that|company that produced|uni(?:versity|veristy) "
     rf"where|capital city|"
     r"[\w'-]+(?: [\w'-]+){0,3}?)",
-    r" (?P<link>of|in|for|at) (?P<subject>[^;?!]{1,80}?)",
+    r" (?P<link>of|in|for|at|(?:played|spoken|held|practi[cs]ed) by) (?P<subject>[^;?!]{1,80}?)",
     r" (?:is|was|are|became|has been) (?:now |currently )?(?:located in )?(?:the (?:city|country|"
     r"continent|state|language|sport) of )?",
     _VALUE,
@@ -218,6 +239,10 @@ _THAT_IS: Final = _pattern(
     r" (?P<verb>plays?|was educated|produced|was produced by|plays? for|is a member of|attends|attended|studied) "
     r"(?:is|was) ",
     _VALUE,
+)
+_IS_THE_OF: Final = _pattern(
+    _LEAD,
+    rf"(?P<value>{_PERSON}) is (?:now )?the (?:new |current )?(?P<attribute>{_LISTED}) of (?P<subject>[^;?!,]{{1,80}})",
 )
 _WHO_MADE: Final = _pattern(
     r"the (?P<attribute>[\w-]+) (?:that|who|which) (?P<verb>produced|published|makes|made|owns|developed|founded) ",
@@ -239,7 +264,7 @@ _LIKES: Final = _pattern(
     r"(?: (?:really|now|absolutely|still|much|just|always|generally|usually|also))*"
     rf"(?: (?:(?P<plus>likes?|loves?|enjoys?|adores?)|(?P<minus>dislikes?|hates?|detests?|avoids?|"
     rf"can't stand|cannot stand|can't bear))|"
-    rf"{_BE} (?:(?P<fond>fond of|a fan of)|(?P<tired>tired of|sick of)))",
+    rf"{_BE}(?P<no> not| no longer)? (?:(?P<fond>fond of|a fan of|allergic to)|(?P<tired>tired of|sick of)))",
     r" (?P<value>[^,;?!]+?)(?: (?:anymore|any more|any longer|now))?",
 )
 _ORDER_LEAD: Final = re.compile(
@@ -278,6 +303,12 @@ _QUOTED: Final = re.compile(
     r"(?<!\w)(?:'(?P<a>[^'\n]{1,20})'|\"(?P<b>[^\"\n]{1,20})\"|`(?P<c>[^`\n]{1,20})`|“(?P<d>[^”\n]{1,20})”|‘(?P<e>[^’\n]{1,20})’)(?!\w)"
 )
 _NUMBER: Final = re.compile(r"(?<![\w.])\d+(?:[.,:]\d+)*(?![\w])")
+_TONGUE: Final = re.compile(
+    r"(?<=\bin )(?:english|french|german|spanish|italian|portuguese|dutch|polish|swedish|danish|"
+    r"norwegian|finnish|greek|"
+    r"turkish|russian|ukrainian|arabic|hebrew|hindi|chinese|mandarin|japanese|korean)$",
+    re.IGNORECASE,
+)
 _ASIDE: Final = re.compile(
     r"(?:[,;]| -| –| —)? (?:and |but |so )?(?:(?:can|could|would|will|do|should) (?:you|we|i)\b|how\b|"
     r"what\b|which\b|should\b|"
@@ -325,26 +356,28 @@ _NOT_PLACES: Final = _words(
 _NOT_EMPLOYERS: Final = _words("the moment weekend weekends night nights home hours free living now me you us it")
 _NOT_FAVORITES: Final = _words("part thing things one ones time times moment moments memory memories way")
 _PLAIN_VALUES: Final = _words(
-    "status religion major language sport position genre role title nationality citizenship degree currency continent"
+    "occupation profession instrument status religion major language sport position genre role title "
+    "nationality citizenship degree currency continent"
 )
 _WEEKDAY: Final = re.compile(r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b", re.IGNORECASE)
 _DATED: Final = re.compile(rf"\b(?:{'|'.join(MONTHS)}|(?:19|20)\d\d)\b|{_WEEKDAY.pattern}", re.IGNORECASE)
+_CLOCK: Final = re.compile(r"\b\d{1,2}(?::\d\d)? ?(?:[ap]\.?m\b|o'clock)|\b\d{1,2}:\d\d\b|\d", re.IGNORECASE)
 # What is so for a moment only replaces nothing: "the temperature of the pool is 21 degrees today".
 _MOMENT: Final = re.compile(
     r"\b(?:today|tonight|yesterday|this (?:morning|afternoon|evening)|last night|so far)\b", re.IGNORECASE
 )
 _SOON: Final = re.compile(r"\b(?:next|tomorrow|noon|midnight|tonight)\b", re.IGNORECASE)
 _COUNTRIES: Final = _words(
-    "europe asia africa america australia england scotland wales ireland britain uk usa us canada "
-    "mexico brazil argentina "
-    "chile peru colombia france germany spain portugal italy switzerland austria belgium netherlands "
-    "holland denmark sweden "
-    "norway finland iceland poland czechia hungary romania bulgaria greece turkey ukraine russia "
-    "china japan korea india "
-    "pakistan thailand vietnam indonesia malaysia singapore philippines egypt morocco kenya nigeria "
-    "ghana israel iran iraq "
-    "california texas florida oregon washington nevada arizona colorado ohio michigan georgia "
-    "virginia bavaria catalonia"
+    "europe asia africa america australia oceania england scotland wales ireland britain uk usa us "
+    "canada mexico brazil "
+    "argentina chile peru colombia bolivia ecuador uruguay paraguay venezuela cuba jamaica haiti panama guatemala "
+    "honduras nicaragua france germany spain portugal italy switzerland austria belgium netherlands holland denmark "
+    "sweden norway finland iceland poland czechia slovakia hungary romania bulgaria greece turkey ukraine russia "
+    "belarus estonia latvia lithuania croatia serbia slovenia bosnia albania malta cyprus china japan korea india "
+    "pakistan bangladesh nepal thailand vietnam laos cambodia indonesia malaysia philippines taiwan mongolia egypt "
+    "morocco algeria tunisia libya kenya uganda tanzania ethiopia nigeria ghana senegal zambia zimbabwe israel jordan "
+    "lebanon syria iran iraq kuwait qatar yemen oman california texas florida oregon nevada arizona colorado ohio "
+    "michigan virginia bavaria catalonia queensland ontario quebec"
 )
 _SAME_ATTRIBUTE: Final = {
     "email address": "email", "e-mail": "email", "e-mail address": "email", "phone number": "phone", "cell": "phone",
@@ -380,7 +413,7 @@ def _state(sentence: str, first: str) -> Keyed | None:
         found = pattern.fullmatch(sentence)
         if found is None:
             continue
-        subject = _subject(found, first)
+        subject = _subject(found, first) if found["subject"] else first
         value = found["value"] or found.groupdict().get("turned") or ""
         # "We moved to Postgres" is about a team; only a single person has a home by this pattern.
         is_group = pattern is _MOVED and found["subject"].lower() == "we"
@@ -437,7 +470,7 @@ def _schedule(sentence: str, first: str) -> Keyed | None:
     if found is None or not _is_short(found["value"]):
         return None
     value = found["value"]
-    if not (any(char.isdigit() for char in value) or _DATED.search(value) or _SOON.search(value)):
+    if not (_CLOCK.search(value) or _DATED.search(value) or _SOON.search(value)) or _MOMENT.search(sentence):
         return None
     _, _, what = found["what"].lower().partition(" ")
     if what.split()[0] in {"time", "same"}:
@@ -454,7 +487,8 @@ def _attribute(sentence: str, first: str) -> Keyed | None:
     subject = first if found["mine"] else (found["whose"] or "user").lower()
     if subject in _NOT_NAMES or not _is_value(name, found["value"]):
         return None
-    return _kept(Slot(_with_kin(subject, found["kin"]), name), found["value"], "attribute", found)
+    owner = _with_kin(subject, found["kin"] or found["pet"])
+    return _kept(Slot(owner, name), found["value"], "attribute", found)
 
 
 def _changed(sentence: str, first: str) -> Keyed | None:
@@ -467,8 +501,8 @@ def _changed(sentence: str, first: str) -> Keyed | None:
 
 def _the_of(sentence: str, first: str) -> Keyed | None:
     """A listed attribute with one value at a time ("the capital of France"); another with a name or number."""
-    found = _THE_OF.fullmatch(sentence)
-    if found is None or not _is_short(found["value"]):
+    found = _THE_OF.fullmatch(sentence) or _IS_THE_OF.fullmatch(sentence)
+    if found is None or not _is_short(found["value"]) or found["value"].lower() in _NOT_NAMES:
         return None
     attribute, subject = found["attribute"].lower(), _entity(found["subject"])
     is_listed = re.fullmatch(_OF_LISTED, attribute, re.IGNORECASE) is not None
@@ -477,7 +511,8 @@ def _the_of(sentence: str, first: str) -> Keyed | None:
         return None
     if not (_is_typed(value) if not is_listed else _is_typed(value) or _is_plain(attribute, value)):
         return None
-    if not is_listed and (attribute.split()[-1] in _VAGUE or found["link"].lower() != "of"):
+    link = found.groupdict().get("link", "of").lower()
+    if not is_listed and (attribute.split()[-1] in _VAGUE or link in {"in", "for", "at"}):
         return None
     return _kept(Slot(subject, _canonical(attribute)), value, "attribute", found)
 
@@ -537,10 +572,12 @@ def _likes(sentence: str, first: str) -> Keyed | None:
     if not words or len(words) > LONGEST_VALUE or words[0] in _NOT_LIKED or _RESIDUE.search(value):
         return None
     sign = 1 if found["plus"] or found["fond"] else -1
-    if found["not"] and sign < 0:
+    is_denied = found["not"] or found["no"]
+    if is_denied and sign < 0:
         return None  # "I don't hate it" is no liking
-    sign = -1 if found["not"] else sign
-    return Keyed(Slot(subject, f"likes {' '.join(_normal(value))}"), "", "likes", found[0], sign)
+    sign = -1 if is_denied else sign
+    what = "allergic to" if (found["fond"] or "").lower() == "allergic to" else "likes"
+    return Keyed(Slot(subject, f"{what} {' '.join(_normal(value))}"), "", "likes", found[0], sign)
 
 
 _NOT_LIKED: Final = _words("to that it this these those when how what you him her them me us being if your")
@@ -563,8 +600,9 @@ def _order(sentence: str, first: str) -> Keyed | None:
     sign = -1 if found["never"] else 1
     quoted = list(_QUOTED.finditer(rest))
     numbers: list[re.Match[str]] = [] if quoted or verb not in _ORDER_VERBS else list(_NUMBER.finditer(rest))
-    if len(quoted) == 1 or len(numbers) == 1:
-        mark = (quoted or numbers)[0]
+    tongues = [] if quoted or numbers or verb not in _ORDER_VERBS else list(_TONGUE.finditer(rest))
+    if len(quoted) == 1 or len(numbers) == 1 or len(tongues) == 1:
+        mark = (quoted or numbers or tongues)[0]
         key = " ".join(_normal(rest[: mark.start()] + " … " + rest[mark.end() :]))
         return Keyed(Slot(first, f"instruction: {key}"), mark[0].strip("'\"`“”‘’"), "instruction", sentence, sign)
     if not is_marked or quoted or numbers or len(rest.split()) > 2 * LONGEST_VALUE or verb not in _ORDER_VERBS:
@@ -638,7 +676,7 @@ def _is_plain(attribute: str, value: str) -> bool:
 
 def _fits(attribute: str, value: str, sentence: str) -> bool:
     """Whether the words after the verb can be a value of this kind."""
-    if attribute in {"relationship", "age"}:
+    if attribute in {"relationship", "age", "weight", "diet", "called"}:
         return True
     words = value.lower().split()
     if not words or value[0].isdigit():
@@ -689,6 +727,8 @@ def is_new_value(old: Keyed, new: Keyed) -> bool:
     if old.rule == "instruction":
         # "never end with a" and "never end with b" both hold; so do "always b" and "never a".
         return (before == after) is (old.sign != new.sign) and (old.sign > 0 or new.sign > 0)
+    if ("not" in before) is not ("not" in after):
+        return before - {"not"} == after - {"not"}
     if before <= after or after <= before:
         return False
     if new.slot.attribute == "location" and bool(before & _STEMMED_COUNTRIES) != bool(after & _STEMMED_COUNTRIES):
