@@ -159,7 +159,8 @@ def _newer_of(context: Context, ids: Sequence[str], admits: Callable[[Fact], boo
     found: dict[str, succession.Newer] = {}
     wanted = list(ids)
     while wanted:
-        words = {(link.newer, link.older): link for link in context.ledger.links(wanted) if link.older in set(wanted)}
+        here = set(wanted)
+        words = {(link.newer, link.older): link for link in context.ledger.links(wanted) if link.older in here}
         said = [link for link in words.values() if link.verdict == "update"]
         shown = {fact.id for fact in context.ledger.facts([link.newer for link in said]) if admits(fact)}
         fresh = {
