@@ -7,7 +7,7 @@ one, where each verdict counts as much as its question resembles it (docs/algori
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -112,22 +112,19 @@ def summed(tallies: Iterable[tuple[Tally, int]]) -> dict[str, tuple[float, float
     return sums
 
 
-def centred(tallies: Sequence[Tally | None], tick: int) -> NDArray[np.float32]:
+def centred(recalled: NDArray[np.float64], used: NDArray[np.float64], age: NDArray[np.int64]) -> NDArray[np.float32]:
     """How much more often than an unknown fact each one is used.
 
     Args:
-        tallies: One per fact; None for a fact without verdicts.
-        tick: Judged recalls of the scope now.
+        recalled, used: Evidence of n facts as it stood `age` judged recalls of the scope ago, shape (n,).
+        age: See there, shape (n,).
 
     Returns:
-        `posterior - 0.2` of the decayed evidence, shape (n,): exactly 0 without verdicts, at least -0.2, less than 0.8.
+        `posterior - 0.2` of the decayed evidence, shape (n,): exactly 0 without any, at least -0.2, less than 0.8.
     """
-    values = np.zeros(len(tallies), dtype=np.float32)
-    for row, tally in enumerate(tallies):
-        if tally is not None:
-            now = decayed(tally, tick)
-            values[row] = posterior(now.recalled, now.used) - NEUTRAL
-    return values
+    left = DECAY**age
+    values = (PRIOR_USED + used * left) / (PRIOR_RECALLED + recalled * left) - NEUTRAL
+    return values.astype(np.float32)
 
 
 def likeness(cosines: NDArray[np.float32], distinct: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -6,18 +6,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engram_core.design import Floats
 from engram_core.measure import usefulness
-from engram_core.ports import Judged, Ledger, ScopeState, Tally
+from engram_core.ports import Judged, Ledger, ScopeState
 
 MAX_QUESTIONS = 500
 """Latest judged recalls whose questions are compared: of older ones less than 1 % is left."""
 _REMEMBERED_SCOPES = 1_000
+_Array = TypeVar("_Array", bound=NDArray[Any])
 
 
 class Learnt(NamedTuple):
@@ -27,9 +28,18 @@ class Learnt(NamedTuple):
     alike: Floats
 
 
+class _Question(NamedTuple):
+    """One judged recall: its question, and the facts it judged by their place."""
+
+    vector: NDArray[np.float16]
+    tick: int
+    places: NDArray[np.int64]
+    weights: Floats
+
+
 @dataclass(frozen=True, slots=True)
 class _Questions:
-    """Judged questions as arrays: m questions, v verdicts on n facts."""
+    """Judged questions as arrays: m questions and v verdicts."""
 
     vectors: Floats
     ticks: NDArray[np.int64]
@@ -37,57 +47,115 @@ class _Questions:
     question_of: NDArray[np.int64]
     fact_of: NDArray[np.int64]
     weights: Floats
-    places: dict[str, int]
 
     @classmethod
-    def of(cls, judged: Sequence[Judged]) -> _Questions | None:
-        kept = [item for item in judged if item.question is not None]
-        if not kept:
+    def of(cls, held: Sequence[_Question]) -> _Questions | None:
+        # Those of another embedder have another length.
+        held = [item for item in held if len(item.vector) == len(held[-1].vector)]
+        if not held:
             return None
-        assert kept[-1].question is not None
-        length = len(kept[-1].question)
-        kept = [item for item in kept if item.question is not None and len(item.question) == length]
-        places: dict[str, int] = {}
-        rows: list[tuple[int, int, float]] = []
-        seen: set[bytes] = set()
-        distinct = []
-        for number, item in enumerate(kept):
-            assert item.question is not None
-            digest = item.question.tobytes()
-            distinct.append(digest not in seen)
-            seen.add(digest)
-            for fact_id, credit in usefulness.credited(item.verdicts).items():
-                rows.append((number, places.setdefault(fact_id, len(places)), credit.weight))
-        questions, facts, weights = zip(*rows, strict=True)
+        first: dict[bytes, int] = {}
+        for place, item in enumerate(held):
+            first.setdefault(item.vector.tobytes(), place)
+        distinct = np.zeros(len(held), dtype=bool)
+        distinct[list(first.values())] = True
         return cls(
-            vectors=np.array([item.question for item in kept], dtype=np.float32),
-            ticks=np.array([item.tick for item in kept], dtype=np.int64),
-            distinct=np.array(distinct, dtype=bool),
-            question_of=np.array(questions, dtype=np.int64),
-            fact_of=np.array(facts, dtype=np.int64),
-            weights=np.array(weights, dtype=np.float32),
-            places=places,
+            vectors=np.stack([item.vector for item in held]).astype(np.float32),
+            ticks=np.array([item.tick for item in held], dtype=np.int64),
+            distinct=distinct,
+            question_of=np.repeat(np.arange(len(held)), [len(item.places) for item in held]),
+            fact_of=np.concatenate([item.places for item in held]),
+            weights=np.concatenate([item.weights for item in held]),
         )
 
-    def alike(self, asked: Floats, tick: int, ids: Sequence[str]) -> Floats:
-        """`measure.usefulness.centred_alike` of facts by id; 0 for one that no verdict names."""
+    def alike(self, asked: Floats, tick: int, facts: int) -> Floats:
+        """`measure.usefulness.centred_alike` of every known fact, shape (facts,)."""
         if asked.shape != self.vectors.shape[1:]:
-            return np.zeros(len(ids), dtype=np.float32)  # judged under another embedder
+            return np.zeros(facts, dtype=np.float32)
         alike = usefulness.likeness(self.vectors @ asked, self.distinct)
         counts = (alike * usefulness.DECAY ** (tick - self.ticks)).astype(np.float32)
-        known = usefulness.centred_alike(counts[self.question_of], self.fact_of, self.weights, len(self.places))
-        padded = np.append(known, np.float32(0.0))  # the last place is for strangers
-        return padded[[self.places.get(id_, -1) for id_ in ids]]
+        return usefulness.centred_alike(counts[self.question_of], self.fact_of, self.weights, facts)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a scope had learnt at one tick. Immutable, but for `places`, which only grows.
+
+    Attributes:
+        places: Each judged fact's row in the arrays.
+        recalled, used, ticks: Its tally, n rows.
+        last: Number of the latest judgement read.
+    """
+
+    tick: int = 0
+    last: int = 0
+    places: dict[str, int] = field(default_factory=dict)
+    recalled: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    used: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    ticks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    judged: OrderedDict[str, _Question] = field(default_factory=OrderedDict)
+    questions: _Questions | None = None
+
+    def caught_up(self, ledger: Ledger, state: ScopeState) -> _State:
+        """The state as of `state.judged` or later."""
+        changed = ledger.tallies(state.id, self.tick)
+        judgements = ledger.judged(state.id, self.last, MAX_QUESTIONS)
+        for tally in changed:
+            self.places.setdefault(tally.fact_id, len(self.places))
+        judged = self.judged.copy()
+        for judgement in judgements:
+            # A correction takes the place of what it corrects.
+            judged.pop(judgement.recall_id, None)
+            if judgement.question is not None:
+                judged[judgement.recall_id] = self._question(judgement, judgement.question)
+        while len(judged) > MAX_QUESTIONS:
+            judged.popitem(last=False)
+        size = len(self.places)
+        recalled, used, ticks = _grown(self.recalled, size), _grown(self.used, size), _grown(self.ticks, size)
+        rows = [self.places[tally.fact_id] for tally in changed]
+        recalled[rows] = [tally.recalled for tally in changed]
+        used[rows] = [tally.used for tally in changed]
+        ticks[rows] = [tally.tick for tally in changed]
+        return _State(
+            tick=max([state.judged, *(tally.tick for tally in changed)]),
+            last=judgements[-1].number if judgements else self.last,
+            places=self.places,
+            recalled=recalled,
+            used=used,
+            ticks=ticks,
+            judged=judged,
+            questions=_Questions.of(list(judged.values())),
+        )
+
+    def _question(self, judgement: Judged, vector: NDArray[np.float16]) -> _Question:
+        credited = usefulness.credited(judgement.verdicts)
+        places = [self.places.setdefault(id_, len(self.places)) for id_ in credited]
+        weights = np.array([credit.weight for credit in credited.values()], dtype=np.float32)
+        return _Question(vector, judgement.tick, np.array(places, dtype=np.int64), weights)
+
+    def learnt(self, ids: Sequence[str], tick: int, asked: Floats | None) -> Learnt:
+        """Usefulness of facts by id; 0 for strangers."""
+        facts = len(self.recalled)
+        general = usefulness.centred(self.recalled, self.used, tick - self.ticks)
+        if asked is None or self.questions is None:
+            alike = np.zeros(facts, dtype=np.float32)
+        else:
+            alike = self.questions.alike(asked, tick, facts)
+        # A last row for strangers, and for facts that another thread has come to know meanwhile.
+        rows = np.array([self.places.get(id_, facts) for id_ in ids], dtype=np.int64)
+        rows = np.minimum(rows, facts)
+        return Learnt(*(np.append(values, np.float32(0.0))[rows] for values in (general, alike)))
+
+
+def _grown(array: _Array, size: int) -> _Array:
+    """A copy with zeros at the end."""
+    return np.pad(array, (0, size - len(array)))  # type: ignore[return-value]  # numpy keeps the dtype
 
 
 @dataclass(slots=True)
 class _Held:
     lock: threading.Lock = field(default_factory=threading.Lock)
-    tick: int = 0
-    tallies: dict[str, Tally] = field(default_factory=dict)
-    judged: dict[str, Judged] = field(default_factory=dict)
-    last: int = 0
-    questions: _Questions | None = None
+    state: _State = field(default_factory=_State)
 
 
 class Learned:
@@ -106,36 +174,20 @@ class Learned:
             ids: Fact ids, of this scope or of others that it may read.
             asked: Unit vector of the whole question, shape (d,); None if there is none to compare.
         """
-        nothing = np.zeros(len(ids), dtype=np.float32)
         if state is None or not state.judged:
+            nothing = np.zeros(len(ids), dtype=np.float32)
             return Learnt(nothing, nothing)
-        held = self._caught_up(ledger, state)
-        questions, tick = held.questions, max(held.tick, state.judged)
-        general = usefulness.centred([held.tallies.get(id_) for id_ in ids], tick)
-        return Learnt(general, nothing if asked is None or questions is None else questions.alike(asked, tick, ids))
+        held = self._of(state.id)
+        with held.lock:
+            if held.state.tick < state.judged:
+                held.state = held.state.caught_up(ledger, state)
+            current = held.state
+        return current.learnt(ids, max(current.tick, state.judged), asked)
 
-    def _caught_up(self, ledger: Ledger, state: ScopeState) -> _Held:
+    def _of(self, scope_id: int) -> _Held:
         with self._lock:
-            held = self._held.setdefault(state.id, _Held())
-            self._held.move_to_end(state.id)
+            held = self._held.setdefault(scope_id, _Held())
+            self._held.move_to_end(scope_id)
             while len(self._held) > _REMEMBERED_SCOPES:
                 self._held.popitem(last=False)
-        with held.lock:
-            if held.tick < state.judged:
-                _catch_up(held, ledger, state)
-        return held
-
-
-def _catch_up(held: _Held, ledger: Ledger, state: ScopeState) -> None:
-    changed = ledger.tallies(state.id, held.tick)
-    for judgement in ledger.judged(state.id, held.last, MAX_QUESTIONS):
-        # A correction takes the place of what it corrects.
-        held.judged.pop(judgement.recall_id, None)
-        held.judged[judgement.recall_id] = judgement
-        held.last = judgement.number
-    while len(held.judged) > MAX_QUESTIONS:
-        del held.judged[next(iter(held.judged))]
-    # New values, not changed ones: other threads may be reading the old.
-    held.questions = _Questions.of(list(held.judged.values()))
-    held.tallies = held.tallies | {tally.fact_id: tally for tally in changed}
-    held.tick = max([state.judged, *(tally.tick for tally in changed)])
+            return held

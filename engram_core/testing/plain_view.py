@@ -16,8 +16,8 @@ from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
 from engram_core.measure import words
 from engram_core.measure.columns import columns_of, united, vectors
-from engram_core.measure.usefulness import centred
-from engram_core.ports import Embedder, Indexed, LanguageModel, Ledger, ScopeState
+from engram_core.measure.usefulness import NEUTRAL, decayed, posterior
+from engram_core.ports import Embedder, Indexed, LanguageModel, Ledger, ScopeState, Tally
 from engram_core.testing.fakes import WordHashEmbedder
 from engram_core.testing.samples import outbox
 
@@ -112,8 +112,10 @@ class PlainView:
 
     def _usefulness(self, ids: Sequence[str]) -> Floats:
         for own in self.ledger.scopes([self.scope]):
-            known = {tally.fact_id: tally for tally in self.ledger.tallies(own.id, 0)}
-            return centred([known.get(id_) for id_ in ids], own.judged)
+            known = {tally.fact_id: decayed(tally, own.judged) for tally in self.ledger.tallies(own.id, 0)}
+            found = [known.get(id_, Tally(id_)) for id_ in ids]
+            gains = [posterior(tally.recalled, tally.used) - NEUTRAL for tally in found]
+            return np.array(gains, dtype=np.float32)
         return np.zeros(len(ids), dtype=np.float32)
 
     def _states(self) -> list[ScopeState]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +33,11 @@ def after(outcomes: list[Credit | None]) -> Tally:
     return decayed(tally, len(outcomes))
 
 
+def gain(tally: Tally, tick: int) -> float:
+    recalled, used, age = (np.array([value]) for value in (tally.recalled, tally.used, tick - tally.tick))
+    return float(centred(recalled, used, age)[0])
+
+
 def test_only_used_and_unused_count() -> None:
     verdicts = [
         {"id": "a", "verdict": "used", "terms": {"weight": 0.9}},
@@ -50,7 +56,7 @@ def test_only_used_and_unused_count() -> None:
 
 
 def test_a_fact_without_verdicts_is_exactly_neutral() -> None:
-    assert centred([None, Tally("f", tick=3)], 90).tolist() == [0.0, 0.0]
+    assert centred(np.zeros(2), np.zeros(2), np.array([0, 90])).tolist() == [0.0, 0.0]
     assert posterior(0, 0) == NEUTRAL
 
 
@@ -59,7 +65,7 @@ def test_the_effect_is_bounded_and_evidence_is_no_more_than_was_given(outcomes: 
     tally = after(outcomes)
     assert 0.0 <= tally.used <= tally.recalled + 1e-9
     assert tally.judged == sum(credit is not None for credit in outcomes)
-    (value,) = centred([tally], len(outcomes))
+    value = gain(tally, len(outcomes))
     assert -NEUTRAL <= value < 1 - NEUTRAL
 
 
@@ -67,7 +73,7 @@ def test_the_effect_is_bounded_and_evidence_is_no_more_than_was_given(outcomes: 
 def test_use_raises_and_disuse_lowers(outcomes: list[Credit | None], weight: float) -> None:
     unused, used = (after([*outcomes, Credit(share, is_used=True)]) for share in (0.0, weight))
     tick = len(outcomes) + 1
-    (low,), (high,) = centred([unused], tick), centred([used], tick)
+    low, high = gain(unused, tick), gain(used, tick)
     assert low <= high
     if not any(credit and credit.weight for credit in outcomes):
         assert low <= 0.0
@@ -77,8 +83,8 @@ def test_use_raises_and_disuse_lowers(outcomes: list[Credit | None], weight: flo
 def test_a_fact_that_sank_comes_back_by_itself(shown: int) -> None:
     """However often it was shown in vain: 410 later recalls of the scope leave a quarter of the greatest penalty."""
     tally = after([Credit(0.0, is_used=False)] * shown)
-    (sunk,) = centred([tally], shown)
-    (later,) = centred([tally], shown + 410)
+    sunk = gain(tally, shown)
+    later = gain(tally, shown + 410)
     assert -NEUTRAL < sunk < later < 0.0
     assert later >= -NEUTRAL / 4
 
@@ -86,7 +92,7 @@ def test_a_fact_that_sank_comes_back_by_itself(shown: int) -> None:
 @pytest.mark.parametrize(("every", "sign"), [(2, 1), (5, 0), (20, -1)])
 def test_a_fact_used_one_time_in_five_stays_where_it_is(every: int, sign: int) -> None:
     outcomes = [Credit(float(number % every == 0), number % every == 0) for number in range(60)]
-    (value,) = centred([after(outcomes)], len(outcomes))
+    value = gain(after(outcomes), len(outcomes))
     assert int(value > 0.02) - int(value < -0.02) == sign
 
 
