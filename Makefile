@@ -33,6 +33,7 @@ bench: $(READY) ## The benchmarks behind docs/benchmarks.md
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.consolidation
 	$(BIN)/python -m benchmarks.hooks
+	$(BIN)/python -m benchmarks.supersession
 
 floor: ## The tests on the oldest dependencies the code supports, in an environment of their own
 	$(MAKE) VENV=.venv-floor CONSTRAINTS=.ci/floor.txt test

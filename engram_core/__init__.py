@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from engram_core.binding import DEFAULT_K, MAX_K, Binding, BindingSource, Bound, PrincipalSource, ScopeSource, bind
     from engram_core.bootstrap import shared as default_engram
-    from engram_core.design import Ask, Candidates, Design, Statistics, View
+    from engram_core.design import Alike, Ask, Candidates, Design, Likeness, Statistics, View
     from engram_core.domain.change import (
         Absorb,
         Add,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Reweigh,
         Split,
         Supersede,
+        Update,
     )
     from engram_core.domain.errors import (
         ChangeRefused,
@@ -61,10 +62,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "binding": ("Binding", "BindingSource", "Bound", "DEFAULT_K", "MAX_K", "PrincipalSource", "ScopeSource", "bind"),
-    "design": ("Ask", "Candidates", "Design", "Statistics", "View"),
+    "design": ("Alike", "Ask", "Candidates", "Design", "Likeness", "Statistics", "View"),
     "domain.change": (
         "Absorb", "Add", "Archive", "Change", "Consolidate", "Draft", "Edit", "Ignore", "Merge", "Restore", "Reweigh",
-        "Split", "Supersede",
+        "Split", "Supersede", "Update",
     ),
     "domain.errors": (
         "ChangeRefused", "EmbedderMismatch", "EmbeddingFailed", "EngramError", "FactNotFound", "IndexUnavailable",
@@ -90,16 +91,17 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Absorb", "Add", "AddResult", "Alarm", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Brief",
+    "Absorb", "Add", "AddResult", "Alarm", "Alike", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Brief",
     "CITE_INSTRUCTION", "Candidates", "Change", "ChangeRefused", "Consolidate", "Consolidation", "DEFAULT_K",
     "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "Draft", "Dropped", "Edit", "Embedder",
     "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact", "FactExplanation",
     "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel",
-    "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "NamedTurns", "Origin",
-    "Outcome", "PolicyChange", "PolicyVersion", "PrincipalSource", "Query", "Reason", "Recall", "RecallExplanation",
-    "RecallNotFound", "Restore", "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored", "ScoredFact", "Slot",
-    "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns",
-    "Usage", "UsageReport", "View", "bind", "default_engram", "strip_citations", "turn_name",
+    "Likeness", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "NamedTurns",
+    "Origin", "Outcome", "PolicyChange", "PolicyVersion", "PrincipalSource", "Query", "Reason", "Recall",
+    "RecallExplanation", "RecallNotFound", "Restore", "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored",
+    "ScoredFact", "Slot", "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede",
+    "TokenCounter", "Turn", "Turns", "Update", "Usage", "UsageReport", "View", "bind", "default_engram",
+    "strip_citations", "turn_name",
 ]  # fmt: skip
 
 

@@ -46,6 +46,7 @@ def open_store(
     from engram_core.models.bridges import as_embedder  # noqa: PLC0415 - loads lazily with the first store
     from engram_core.models.extraction import extract  # noqa: PLC0415
     from engram_core.models.judge import judge  # noqa: PLC0415
+    from engram_core.models.judging import judge as judge_update  # noqa: PLC0415
     from engram_core.models.language import as_language_model  # noqa: PLC0415
     from engram_core.models.sealed import SealedEmbedder  # noqa: PLC0415
     from engram_core.models.tokens import token_counter as counting  # noqa: PLC0415
@@ -80,6 +81,7 @@ def open_store(
             model=as_language_model(model) if model is not None else None,
             extractor=extract,
             judge=judge,
+            judge_update=judge_update,
         )
     except BaseException:
         ledger.close()

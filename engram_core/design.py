@@ -5,16 +5,16 @@ A design gets a read-only, scoped view and returns proposals. It never writes, a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engram_core.domain.change import Change
-from engram_core.domain.fact import Fact
+from engram_core.domain.fact import Fact, Slot
 from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.recall import Query, Scored
@@ -109,6 +109,30 @@ class Candidates:
         return len(self.ids)
 
 
+class Alike(NamedTuple):
+    """A stored fact that shares rare words with a text, and the cosine of the two."""
+
+    fact: Fact
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """What `View.alike` finds.
+
+    Attributes:
+        found: For each text, the facts that share its rarest words, nearest first.
+        vectors: Unit vectors of the texts, and of the texts asked for besides, (texts, d).
+        facts: How many facts the scope has.
+        df: In how many of them each search stem of the texts occurs.
+    """
+
+    found: Sequence[Sequence[Alike]]
+    vectors: Floats
+    facts: int
+    df: Mapping[str, int]
+
+
 class View(Protocol):
     """One scope, read-only, as the acting principal may see it."""
 
@@ -145,6 +169,28 @@ class View(Protocol):
 
     def last_said(self, session: str) -> str | None:
         """The text of the last statement of a session in this very scope."""
+        ...
+
+    def holders(self, slots: Sequence[Slot]) -> list[Fact]:
+        """Live facts of this very scope that fill one of the slots, oldest first."""
+        ...
+
+    def alike(self, texts: Sequence[str], n: int, also: Sequence[str] = ()) -> Likeness:
+        """For each text at most `n` live facts of this very scope that share rare words with it.
+
+        Args:
+            texts: New statements.
+            n: Facts for each at most.
+            also: Texts that only need a vector; theirs follow the others'.
+
+        Raises:
+            EmbeddingFailed: The texts cannot be embedded now.
+        """
+        ...
+
+    @property
+    def embedder_name(self) -> str:
+        """The embedder's name: thresholds on a cosine hold for one embedder."""
         ...
 
     def facts(self, ids: Sequence[str]) -> list[Fact]:

@@ -371,6 +371,7 @@ class Memory:
         kind: str | None = None,
         importance: float | None = None,
         metadata: Mapping[str, object] | None = None,
+        supersedes: str | Iterable[str] = (),
         now: datetime | None = None,
         progress: adding.Progress | None = None,
     ) -> AddResult:
@@ -382,6 +383,7 @@ class Memory:
             kind: Kind of every fact, instead of the one told from the words.
             importance: Importance of every fact, 0 to 1.
             metadata: At most 64 keys with JSON values, put on every fact.
+            supersedes: Ids of facts in this scope that the first stored fact replaces: they are archived with a link.
             now: The time of the call, for replays.
             progress: Called with (messages done, messages in all) after each transaction of 1,000 messages.
 
@@ -390,9 +392,11 @@ class Memory:
 
         Raises:
             InvalidInput: Something is malformed; nothing was stored.
+            FactNotFound, ChangeRefused: A fact in `supersedes` is unknown, archived or elsewhere; nothing was stored.
             StoreUnavailable: The ledger cannot be written.
         """
-        wishes = adding.Wishes(_kind(kind), _share("importance", importance), _metadata(metadata))
+        named = (supersedes,) if isinstance(supersedes, str) else tuple(dict.fromkeys(supersedes))
+        wishes = adding.Wishes(_kind(kind), _share("importance", importance), _metadata(metadata), named)
         result = adding.add(
             self.engram.context,
             self.scope,
@@ -416,6 +420,7 @@ class Memory:
         min_score: float | None = None,
         kinds: Iterable[str] = (),
         session: str | None = None,
+        as_of: datetime | None = None,
         include_archived: bool = False,
         cite: bool = False,
         now: datetime | None = None,
@@ -429,8 +434,9 @@ class Memory:
             min_score: Leave out facts that score less.
             kinds: Only facts of these kinds.
             session: Recorded with the recall.
-            include_archived: Also search what was archived within the policy's `retain_archived_days`; every fact's
-                `status` says what it is.
+            as_of: Ask what was true then: facts superseded later are in, facts said later are out.
+            include_archived: Archived facts too, marked as such, until the policy's `retain_archived_days` are over.
+                This and `as_of` read every row of the scope: exact, and slower than a recall of what is live.
             cite: Put a marker (`[m1]`, `[m2]`, …) before each line and ask the model to cite what it uses. `observe`
                 reads the markers back from the answer, and `Usage.text` is the answer without them.
             now: The time of the call, for replays.
@@ -439,7 +445,10 @@ class Memory:
             InvalidInput: A blank query or a number out of range.
             StoreUnavailable: The ledger cannot be read.
         """
-        asked = recalling.Asked(query, k, max_tokens, min_score, frozenset(kinds), session, include_archived, cite)
+        then = self._now(as_of) if as_of is not None else None
+        asked = recalling.Asked(
+            query, k, max_tokens, min_score, frozenset(kinds), session, then, include_archived, cite
+        )
         return recalling.recall(self.engram.context, self.scope, self.principal, asked, self._now(now))
 
     def brief(self, *, max_tokens: int = 1_000, now: datetime | None = None) -> briefing.Brief:
@@ -687,6 +696,7 @@ class Memory:
         kind: str | None = None,
         importance: float | None = None,
         metadata: Mapping[str, object] | None = None,
+        supersedes: str | Iterable[str] = (),
         now: datetime | None = None,
         progress: adding.Progress | None = None,
     ) -> AddResult:
@@ -698,6 +708,7 @@ class Memory:
             kind=kind,
             importance=importance,
             metadata=metadata,
+            supersedes=supersedes,
             now=now,
             progress=progress,
         )
@@ -711,6 +722,7 @@ class Memory:
         min_score: float | None = None,
         kinds: Iterable[str] = (),
         session: str | None = None,
+        as_of: datetime | None = None,
         include_archived: bool = False,
         cite: bool = False,
         now: datetime | None = None,
@@ -724,6 +736,7 @@ class Memory:
             min_score=min_score,
             kinds=kinds,
             session=session,
+            as_of=as_of,
             include_archived=include_archived,
             cite=cite,
             now=now,

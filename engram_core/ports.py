@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_core.domain.fact import Fact, Status
+from engram_core.domain.fact import Fact, Slot, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
@@ -217,6 +217,24 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """One fact may say something newer than another. Append-only: the last link of a pair counts.
+
+    Attributes:
+        newer, older: Fact ids of one scope.
+        verdict: `update` (the newer replaces the older, by `probability`), `same`, or `both` (both are true: no link).
+        probability: Of an update, 0 to 1.
+    """
+
+    newer: str
+    older: str
+    probability: float
+    reason: Reason
+    at: datetime
+    verdict: Literal["update", "same", "both"] = "update"
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     """A fact to insert (version 1) or replace (its new version and the version it replaces)."""
 
@@ -264,6 +282,7 @@ class Batch:
     contexts: tuple[ContextWrite, ...] = ()
     decisions: tuple[Decision, ...] = ()
     parked: tuple[Parked, ...] = ()
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,6 +476,26 @@ class Ledger(Protocol):
         """Recallable facts of exactly this scope by duplicate key."""
         ...
 
+    def holders(self, scope: Scope, slots: Sequence[Slot]) -> list[Fact]:
+        """Recallable facts of exactly this scope with one of the slots, oldest first."""
+        ...
+
+    def predecessors(self, ids: Sequence[str]) -> list[Fact]:
+        """Facts that one of `ids` supersedes, any status, oldest first."""
+        ...
+
+    def derived(self, ids: Sequence[str]) -> list[Fact]:
+        """Facts that have one of `ids` among their sources, any status, oldest first."""
+        ...
+
+    def links(self, ids: Sequence[str]) -> list[Link]:
+        """Links whose newer or older fact is one of `ids`, in the order they were made."""
+        ...
+
+    def links_unjudged(self, limit: int) -> list[Link]:
+        """Links that say `update` with less than certainty and are the only word on their pair, oldest first."""
+        ...
+
     def tail(self, scope: Scope, session: str) -> Tail | None: ...
 
     def commit(self, batch: Batch) -> int:
@@ -481,6 +520,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def sharing(self, scope_id: int, asked: Sequence[Mapping[str, float]], limit: int) -> list[list[str]]:
+        """`matching` for many sets of weights at once; a stem that several of them hold is read once."""
+        ...
+
     def said_between(self, scope_id: int, ranges: Sequence[tuple[float, float]], limit: int) -> list[str]: ...
 
     def weightiest(self, scope_id: int, limit: int) -> list[str]:
@@ -502,10 +545,6 @@ class Ledger(Protocol):
     # what forgetting reads and writes
     def standings(self, scope_id: int) -> list[Standing]:
         """Every recallable fact of a scope, oldest first."""
-        ...
-
-    def archived(self, scope_id: int, since: float) -> list[Indexed]:
-        """Archived facts of a scope that were archived at `since` (epoch seconds) or later, oldest first."""
         ...
 
     def session_starts(self, scope_id: int) -> dict[str, float]:

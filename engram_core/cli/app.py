@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,6 +52,7 @@ app.add_typer(policies)
 ScopeArgument = Annotated[str, typer.Argument(metavar="SCOPE", help="A path such as acme/support/alice.")]
 FactId = Annotated[str, typer.Argument(metavar="ID", help="A fact's id.")]
 Why = Annotated[str | None, typer.Option("--reason", help="Why, for the fact's history.")]
+_DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 All = Annotated[bool, typer.Option("--all", "-a", help="Show every row instead of the first few or a summary.")]
 
 
@@ -104,6 +106,10 @@ def add(
         str | None, typer.Option("--kind", help="Kind of every fact, such as preference; default: told from the words.")
     ] = None,
     importance: Annotated[float | None, typer.Option("--importance", help="Importance of every fact, 0 to 1.")] = None,
+    supersedes: Annotated[
+        list[str] | None,
+        typer.Option("--supersedes", metavar="ID", help="A fact that the first new one replaces; may be repeated."),
+    ] = None,
     show_all: All = False,
 ) -> Result:
     """Remember messages, and say what became of each and why."""
@@ -111,7 +117,7 @@ def add(
 
     messages = _messages(texts or [], file, speaker)
     with _memory(place, scope, create=True) as memory:
-        results = _add(memory, messages, session=session, kind=kind, importance=importance)
+        results = _add(memory, messages, session=session, kind=kind, importance=importance, supersedes=supersedes)
     view = views.added(scope, results)
     return Result(view, partial(render.added, view=view, with_each=show_all or len(messages) <= MANY))
 
@@ -128,6 +134,10 @@ def recall(
     min_score: Annotated[float | None, typer.Option("--min-score", help="Leave out facts that score less.")] = None,
     kinds: Annotated[list[str] | None, typer.Option("--kind", help="Only this kind; may be repeated.")] = None,
     session: Annotated[str | None, typer.Option("--session", help="Recorded with the recall.")] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option("--as-of", metavar="DATE", help="What was true then, such as 2024-05-01; UTC.", formats=_DATES),
+    ] = None,
     include_archived: Annotated[
         bool, typer.Option("--include-archived", help="Also search what was archived and can still be restored.")
     ] = False,
@@ -152,6 +162,7 @@ def recall(
             min_score=min_score,
             kinds=kinds or (),
             session=session,
+            as_of=as_of,
             include_archived=include_archived,
             cite=cite,
         )
@@ -439,7 +450,7 @@ def _stdin(name: str) -> str:
 
 
 def _add(
-    memory: Memory, messages: Sequence[Message], *, session: str | None, kind: str | None, importance: float | None
+    memory: Memory, messages: Sequence[Message], *, supersedes: Sequence[str] | None, **wishes: Any
 ) -> list[AddResult]:
     from engram_core.cli.progress import bar  # noqa: PLC0415
 
@@ -447,16 +458,18 @@ def _add(
     with bar("Remembering", shown=None if len(messages) > MANY else False) as move:
         for start in range(0, len(messages), BATCH):
             batch = messages[start : start + BATCH]
-            results.append(_added(memory, batch, start, session=session, kind=kind, importance=importance))
+            results.append(_added(memory, batch, start, supersedes=supersedes if not start else None, **wishes))
             move(start + len(batch), len(messages))
     return results
 
 
-def _added(memory: Memory, batch: Sequence[Message], before: int, **wishes: Any) -> AddResult:
+def _added(
+    memory: Memory, batch: Sequence[Message], before: int, *, supersedes: Sequence[str] | None, **wishes: Any
+) -> AddResult:
     from engram_core.domain.errors import EngramError  # noqa: PLC0415
 
     try:
-        return memory.add(batch, **wishes)
+        return memory.add(batch, supersedes=supersedes or (), **wishes)
     except EngramError as error:
         if not before:
             raise

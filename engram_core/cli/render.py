@@ -8,7 +8,7 @@ from typing import Any
 
 from engram_core.cli.paper import Column, Paper
 from engram_core.cli.views import View, by_rule
-from engram_core.operations.explain import family
+from engram_core.operations.explain import family, succession_lines
 
 FEW = 10
 """Dropped candidates shown without `--all`."""
@@ -249,6 +249,8 @@ def _fact(paper: Paper, view: View) -> None:
         paper.line(f"made of message {source['id']}: {source['content']}")
     for line in family(view):
         paper.line(line.removeprefix("  "))
+    for line in succession_lines(view):
+        paper.line(line)
     _decisions(paper, view["history"])
     if view["recalls"]:
         paper.line()

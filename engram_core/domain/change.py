@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from engram_core.domain.fact import Fact, Form, Slot
 from engram_core.domain.message import Message
@@ -12,7 +13,10 @@ from engram_core.domain.reason import Reason
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A fact as a design proposes it. Id, scope, origin and trust are not a design's to choose."""
+    """A fact as a design proposes it. Id, scope, origin and trust are not a design's to choose.
+
+    `updates` names older facts this one may be a newer state of: they are linked, and nothing is hidden.
+    """
 
     text: str
     messages: tuple[Message, ...]
@@ -23,14 +27,27 @@ class Draft:
     sources: tuple[str, ...] = ()
     speaker: str | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+    updates: tuple[Update, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A draft may say something newer than `older`: a stored fact's id, or an earlier draft of the same proposal."""
+
+    older: str | Draft
+    probability: float
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """Remember a new statement."""
+    """Remember a new statement. With `superseded_by` it is kept as history: what a newer fact or draft has replaced."""
 
     draft: Draft
     reason: Reason
+    superseded_by: str | Draft | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +61,13 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class Supersede:
-    """A new statement replaces `fact_id`, which is archived with a link to the new one."""
+    """A new statement replaces `fact_id`, which is archived with a link to the new one.
 
-    fact_id: str
+    Instead of a stored fact's id it may name an earlier draft of the same proposal. Several changes with one and the
+    same draft are one new fact with several predecessors.
+    """
+
+    fact_id: str | Draft
     draft: Draft
     reason: Reason
 

@@ -14,7 +14,7 @@ from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.floor.fence import close_fence, defused, open_fence
-from engram_core.measure import citations
+from engram_core.measure import citations, validity
 from engram_core.measure.dates import RELATIVE_TIME
 
 Count = Callable[[str], int]
@@ -29,11 +29,13 @@ class Ranked:
 
     Args:
         parent: The merged fact that `fact` is an original of and is shown as; None for a fact that stands for itself.
+        newer: Id of a fact that may replace it; None if nothing does.
     """
 
     fact: Fact
     score: float
     parent: Fact | None = None
+    newer: str | None = None
 
     @property
     def shown_as(self) -> Fact:
@@ -110,6 +112,7 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
     seen: dict[str, int] = {}
     facts_shown: dict[str, float] = {}
     count_shown = 0
+    shown: set[str] = set()
     days: set[date] = set()
     spent = count(_render([], ranked, marker, limits))
     for place, item in enumerate(ranked):
@@ -118,7 +121,8 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         is_another = best is None or item.score < FOCUS * best
         if reason is None and is_another and count_shown >= limits.k:
             reason = Reason("rank", f"{limits.k} better facts are shown already.", {"rank": place + 1})
-        text = line_of(item.fact)
+        is_earlier = item.newer is not None and item.newer in shown
+        text = line_of(item.fact, is_earlier=is_earlier, is_archived=_is_archived(item.fact, limits))
         if reason is None and text in seen:
             reason = Reason("same_text", f"The same words are shown already, at rank {seen[text] + 1}.")
         if reason is not None:
@@ -137,6 +141,7 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         if is_new_day:
             days.add(day)
         seen[text] = place
+        shown.add(item.fact.id)
         facts_shown.setdefault(item.shown_as.id, item.score)
         count_shown += is_another
         lines.append(Line(place, line, tokens, name))
@@ -189,9 +194,14 @@ def _ruled_out(item: Ranked, limits: Limits, policy: MemoryPolicy) -> Reason | N
     if fact.trust < policy.trust_floor:
         terms = {"trust": fact.trust, "trust_floor": policy.trust_floor}
         return Reason("trust_floor", "It is trusted less than the policy's floor.", terms)
-    if fact.valid_until is not None and fact.valid_until <= limits.now:
+    # An archived fact is here because its reader asked for the archive, where nothing holds any more.
+    if fact.valid_until is not None and fact.valid_until <= limits.now and fact.is_recallable:
         return Reason("expired", f"It was valid until {fact.valid_until.date()}.")
-    if fact.valid_from is not None and fact.valid_from > limits.now:
+    if (
+        fact.valid_from is not None
+        and fact.valid_from > limits.now
+        and not validity.says_from(fact.text, fact.said_at, fact.valid_from)
+    ):
         return Reason("not_yet_valid", f"It is valid from {fact.valid_from.date()}.")
     if limits.min_score is not None and item.score < limits.min_score:
         terms = {"score": item.score, "min_score": limits.min_score}
@@ -199,10 +209,17 @@ def _ruled_out(item: Ranked, limits: Limits, policy: MemoryPolicy) -> Reason | N
     return None
 
 
-def line_of(fact: Fact) -> str:
-    """A fact as one line of context, unable to forge the fence; low-trust origins carry a label."""
+def _is_archived(fact: Fact, limits: Limits) -> bool:
+    """Whether to say that a fact is archived: not where it still held at the time that is asked for."""
+    held = fact.valid_until is not None and fact.valid_until > limits.now
+    return not fact.is_recallable and not held
+
+
+def line_of(fact: Fact, *, is_earlier: bool = False, is_archived: bool = False) -> str:
+    """A fact as one line of context, unable to forge the fence; low-trust origins and earlier states carry a label."""
+    earlier = "[archived] " if is_archived else "[earlier] " if is_earlier else ""
     label = f"[{fact.origin.channel}] " if fact.origin.channel in {"tool", "web", "import"} else ""
-    return defused(f"{label}{fact.display}".replace("\n", " "))
+    return defused(f"{earlier}{label}{fact.display}".replace("\n", " "))
 
 
 def _heading(day: date, others: Collection[date]) -> str:

@@ -28,7 +28,7 @@ from engram_core.domain.change import (
     Split,
     Supersede,
 )
-from engram_core.domain.fact import MAX_METADATA_KEYS, MAX_TEXT_BYTES, Fact, Status
+from engram_core.domain.fact import MAX_METADATA_KEYS, MAX_TEXT_BYTES, Fact, Slot, Status
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
@@ -37,6 +37,8 @@ from engram_core.measure.forgetting import RESTORED_DAYS
 
 RESERVED_KEYS: Final = frozenset({"scope", "origin"})
 MAX_NESTING: Final = 32
+MAX_SLOT_BYTES: Final = 1_000
+"""Both halves of a slot stand in one index entry, and PostgreSQL takes 2.7 kB of them."""
 
 _KIND = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -83,11 +85,11 @@ def judge(
         case Ignore():
             return None
         case Add():
-            return _draft(change.draft, court)
+            return _history(change.superseded_by, court) or _draft(change.draft, court)
         case Merge():
             return _merge(change, court)
         case Supersede():
-            return _removal(change.fact_id, court, is_forgetting=False) or _draft(change.draft, court)
+            return _replaced(change.fact_id, court) or _draft(change.draft, court)
         case Archive():
             return _removal(change.fact_id, court, is_forgetting=True)
         case Reweigh():
@@ -106,6 +108,14 @@ def judge(
             assert_never(change)
 
 
+def replacement(
+    fact_id: str, *, scope: Scope, facts: Mapping[str, Fact], policy: MemoryPolicy, now: datetime
+) -> Reason | None:
+    """Judge that one stored fact replaces another, as `Supersede` is judged; see `judge` for the arguments."""
+    court = _Court(scope, facts, by_person=False, policy=policy, now=now, messages=None)
+    return _removal(fact_id, court, is_forgetting=False)
+
+
 def _known(fact_id: str, court: _Court) -> Reason | None:
     fact = court.facts.get(fact_id)
     if fact is None:
@@ -115,6 +125,21 @@ def _known(fact_id: str, court: _Court) -> Reason | None:
     if fact.status is Status.ERASED:
         return Reason("erased", f"Fact {fact_id} was erased; nothing can be done to it.")
     return None
+
+
+def _replaced(target: str | Draft, court: _Court) -> Reason | None:
+    # An earlier draft of the same proposal is judged by itself; it is nobody's fact yet.
+    return _removal(target, court, is_forgetting=False) if isinstance(target, str) else None
+
+
+def _history(successor: str | Draft | None, court: _Court) -> Reason | None:
+    """Only what is in recall itself can have replaced something."""
+    if not isinstance(successor, str):
+        return None
+    refusal = _known(successor, court)
+    if refusal is None and not court.facts[successor].is_recallable:
+        refusal = Reason("not_live", f"Fact {successor} is {court.facts[successor].status}; it replaces nothing.")
+    return refusal
 
 
 def _merge(change: Merge, court: _Court) -> Reason | None:
@@ -267,7 +292,13 @@ def _edit(after: Fact, court: _Court) -> Reason | None:
 
 
 def _draft(draft: Draft, court: _Court) -> Reason | None:
-    return _provenance(draft, court) or _content(draft)
+    return _provenance(draft, court) or _content(draft) or _slot(draft.slot)
+
+
+def _slot(slot: Slot | None) -> Reason | None:
+    if slot is None or max(len(slot.subject.encode()), len(slot.attribute.encode())) <= MAX_SLOT_BYTES:
+        return None
+    return Reason("slot_too_long", f"A slot's subject and attribute have at most {MAX_SLOT_BYTES} bytes each.")
 
 
 def _provenance(draft: Draft, court: _Court) -> Reason | None:
@@ -277,7 +308,8 @@ def _provenance(draft: Draft, court: _Court) -> Reason | None:
         strange = [message.id for message in draft.messages if message.id is None or message.id not in court.messages]
         if strange:
             return Reason("unknown_message", f"Message {strange[0]} is not part of this episode.")
-    refusals = (_known(source, court) for source in draft.sources)
+    named = (*draft.sources, *(update.older for update in draft.updates if isinstance(update.older, str)))
+    refusals = (_known(source, court) for source in named)
     return next((refusal for refusal in refusals if refusal is not None), None)
 
 

@@ -24,8 +24,8 @@ from engram_core.domain.change import (
     Split,
     Supersede,
 )
-from engram_core.domain.errors import Conflict, InvalidInput, StoreUnavailable
-from engram_core.domain.fact import Fact
+from engram_core.domain.errors import ChangeRefused, Conflict, FactNotFound, InvalidInput, StoreUnavailable
+from engram_core.domain.fact import Fact, Status
 from engram_core.domain.message import Episode, Message, aware
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
@@ -33,10 +33,11 @@ from engram_core.domain.recall import AddResult, Outcome
 from engram_core.domain.scope import Scope
 from engram_core.floor import legality
 from engram_core.floor.screen import Screened, screen
-from engram_core.operations.commit import Plan, features_again, message_ids
+from engram_core.operations import supersede as superseding
+from engram_core.operations.commit import Plan, difference, features_again, message_ids
 from engram_core.operations.context import Context
 from engram_core.operations.view import ScopedView
-from engram_core.ports import LanguageModel, ScopeState
+from engram_core.ports import LanguageModel, Link, ScopeState
 
 MESSAGES_PER_COMMIT = 1_000
 _ATTEMPTS = 60
@@ -53,6 +54,7 @@ class Wishes:
     kind: str | None = None
     importance: float | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
+    supersedes: tuple[str, ...] = ()
 
     def applied(self, draft: Draft) -> Draft:
         """The draft with the caller's wishes."""
@@ -85,7 +87,7 @@ def add(
         episode = Episode(context.new_id(), scope, tuple(chunk), now, principal)
         first_episode = first_episode or episode.id
         with context.turnstiles.of(scope):
-            done = remember(context, episode, wishes, now)
+            done = remember(context, episode, wishes if start == 0 else replace(wishes, supersedes=()), now)
         facts += done.facts
         outcomes += done.outcomes
         if progress is not None:
@@ -159,14 +161,12 @@ def view_of(
     readable: Sequence[Scope] | None = None,
     policy: MemoryPolicy | None = None,
     model: LanguageModel | None = None,
-    archived_since: float | None = None,
 ) -> tuple[ScopedView, int]:
     """The view of a scope (alone, or with the readable scopes) and the scope's sequence number."""
     states = context.ledger.scopes(list(readable) if readable is not None else [scope])
     policy = policy or context.ledger.policy(scope).policy
     own = next((state for state in states if state.scope == scope), None)
-    seen = states if archived_since is not None else _non_empty(states)
-    view = ScopedView(context, scope, now, policy, seen, own=own, model=model, archived_since=archived_since)
+    view = ScopedView(context, scope, now, policy, _non_empty(states), own=own, model=model)
     return view, own.seq if own is not None else 0
 
 
@@ -194,11 +194,17 @@ class _Planning:
         self._message_ids = frozenset(message.id for message in episode.messages if message.id is not None)
         self._is_extraction_due = is_extraction_due
         self._outcomes: dict[str, Outcome] = {}
-        self._merges: dict[str, Fact] = {}
+        self._changed: dict[str, Fact] = {}
+        """Stored facts as this plan leaves them: merged, superseded or both."""
+        self._superseded: list[str] = []
+        self._added: dict[int, tuple[Draft, Fact]] = {}
+        """The new fact of each draft, by the draft's identity: several changes may share one."""
+        self._read: dict[str, Fact] = {}
 
     def take(self, change: Change) -> None:
         """Judge one change and plan it; a refusal is planned as history."""
-        if isinstance(change, Add):
+        asked = change
+        if isinstance(change, Add | Supersede):
             change = replace(change, draft=self._wishes.applied(change.draft))
         known = self._known(change)
         refusal = legality.judge(
@@ -211,17 +217,19 @@ class _Planning:
             messages=self._message_ids,
         )
         if refusal is not None:
-            self._refuse(change, refusal)
+            self._refuse(asked, refusal)
             return
         match change:
             case Add():
-                self._add(change, known)
+                self._add(asked, change, known)
             case Merge():
                 self._merge(change, known[change.fact_id])
             case Ignore():
                 self._outcome(change.message, "ignored", change.reason)
                 self._plan.decide("ignore", change.reason)
-            case Supersede() | Reweigh() | Archive() | Restore() | Edit() | Consolidate() | Absorb() | Split():
+            case Supersede():
+                self._supersede(asked, change, known)
+            case Reweigh() | Archive() | Restore() | Edit() | Consolidate() | Absorb() | Split():
                 line = f"{type(change).__name__} is not something `add` may do yet."
                 self._refuse(change, Reason("not_for_add", line))
             case _:
@@ -230,37 +238,94 @@ class _Planning:
     def _known(self, change: Change) -> dict[str, Fact]:
         match change:
             case Add():
-                ids: tuple[str, ...] = change.draft.sources
-            case Merge() | Supersede() | Reweigh() | Archive() | Restore():
-                ids = (change.fact_id,)
+                named: tuple[str | Draft | None, ...] = (*_named(change.draft), change.superseded_by)
+            case Supersede():
+                named = (*_named(change.draft), change.fact_id)
+            case Merge() | Reweigh() | Archive() | Restore():
+                named = (change.fact_id,)
             case Ignore() | Consolidate() | Absorb() | Split():
-                ids = ()
+                named = ()
             case Edit():
-                ids = (change.after.id,)
+                named = (change.after.id,)
             case _:
                 assert_never(change)
-        planned = {id_: fact for id_, fact in self._merges.items() if id_ in ids}
-        return {fact.id: fact for fact in self._view.facts(ids)} | planned if ids else {}
+        ids = [id_ for id_ in named if isinstance(id_, str)]
+        missing = [id_ for id_ in ids if id_ not in self._read]
+        if missing:
+            self._read |= {fact.id: fact for fact in self._view.facts(missing)}
+        return {id_: self._changed.get(id_, self._read[id_]) for id_ in ids if id_ in self._read}
 
-    def _add(self, change: Add, known: Mapping[str, Fact]) -> None:
-        draft = change.draft
+    def _add(self, asked: Change, change: Add, known: Mapping[str, Fact]) -> None:
+        fact = self._new(asked, change.draft, change.reason, known)
+        successor = self._fact(change.superseded_by, known)
+        if successor is not None:
+            after = superseding.superseded(fact, successor, change.reason, self._view.now)
+            self._plan.amend(after, change.reason, "supersede")
+            self._link(successor, fact, 1.0, change.reason)
+
+    def _new(self, asked: Change, draft: Draft, reason: Reason, known: Mapping[str, Fact]) -> Fact:
+        """The fact of a draft; planned the first time it is asked for."""
+        assert isinstance(asked, Add | Supersede)
+        if id(asked.draft) in self._added:
+            return self._added[id(asked.draft)][1]
         sources = [known[id_] for id_ in draft.sources]
-        fact = self._plan.add(draft, change.reason, sources=sources, has_neighbours=not sources)
+        fact = self._plan.add(draft, reason, sources=sources, has_neighbours=not sources)
+        self._added[id(asked.draft)] = (asked.draft, fact)
         first, *rest = draft.messages
-        self._outcome(first, "stored", change.reason, fact.id)
+        self._outcome(first, "stored", reason, fact.id)
         for message in rest:
             self._outcome(message, "merged", Reason("duplicate", "The same words stand earlier in this add."), fact.id)
+        for update in draft.updates:
+            older = self._fact(update.older, known)
+            if older is not None:
+                self._link(fact, older, update.probability, update.reason)
+        return fact
+
+    def _fact(self, named: str | Draft | None, known: Mapping[str, Fact]) -> Fact | None:
+        """A stored fact, or what an earlier draft of this plan has become; None if it was refused."""
+        if isinstance(named, Draft):
+            return self._added[id(named)][1] if id(named) in self._added else None
+        return known[named] if named is not None else None
+
+    def _link(self, newer: Fact, older: Fact, probability: float, reason: Reason) -> None:
+        self._plan.links.append(Link(newer.id, older.id, probability, reason, self._view.now))
+
+    def _supersede(self, asked: Change, change: Supersede, known: Mapping[str, Fact]) -> None:
+        old = self._fact(change.fact_id, known)
+        fact = self._new(asked, change.draft, change.reason, known)
+        if old is None:
+            return
+        if isinstance(change.fact_id, Draft):
+            after = superseding.superseded(old, fact, change.reason, self._view.now)
+            self._plan.amend(after, change.reason, "supersede")
+            self._added[id(change.fact_id)] = (change.fact_id, after)
+            self._link(fact, old, 1.0, change.reason)
+        else:
+            self._replace(old, fact, change.reason)
+
+    def _replace(self, old: Fact, by: Fact, reason: Reason) -> None:
+        """Plan that a stored fact is superseded."""
+        after = superseding.superseded(old, by, reason, self._view.now)
+        self._changed[old.id] = after
+        self._superseded.append(old.id)
+        before, new = difference(old, after)
+        self._plan.decide("supersede", reason, fact_id=old.id, before=before, after=new)
+        self._link(by, old, 1.0, reason)
 
     def _merge(self, change: Merge, known: Fact) -> None:
         ids = (*known.origin.message_ids, *message_ids(change.twin.messages))
-        merged = replace(known, origin=replace(known.origin, message_ids=tuple(dict.fromkeys(ids))))
-        self._merges[known.id] = merged
+        self._changed[known.id] = replace(known, origin=replace(known.origin, message_ids=tuple(dict.fromkeys(ids))))
         for message in change.twin.messages:
             self._outcome(message, "merged", change.reason, known.id)
         self._plan.decide("merge", change.reason, fact_id=known.id, after={"message_ids": list(ids)})
 
     def _refuse(self, change: Change, refusal: Reason) -> None:
         self._plan.decide(type(change).__name__.lower(), refusal, refused=True)
+        if isinstance(change, Supersede) or (isinstance(change, Add) and change.superseded_by is not None):
+            # That an old fact has to stay as it is must not cost the new one.
+            if id(change.draft) not in self._added:
+                self.take(Add(change.draft, change.reason))
+            return
         for message in messages_of(change):
             self._outcome(message, "ignored", refusal)
 
@@ -272,9 +337,16 @@ class _Planning:
 
     def commit(self, expect: int, original: Episode, screened: Sequence[Screened]) -> AddResult:
         """Write the plan. Raises Conflict when the scope moved."""
-        for merged in self._merges.values():
-            row = self._context.ledger.indexed([merged.id])[0]
-            self._plan.replaced(merged, features_again(self._context, merged, row))
+        self._replace_named()
+        rows = {row.id: row for row in self._context.ledger.indexed(list(self._changed))}
+        for changed in self._changed.values():
+            self._plan.replaced(changed, features_again(self._context, changed, rows[changed.id]))
+        gone = [self._changed[id_] for id_ in self._superseded]
+        steps = superseding.stale(self._context, gone, self._view.now) if gone else []
+        superseding.carry_out(
+            self._context, self._plan, [step for step in steps if step.before.id not in self._changed]
+        )
+        self._plan.known_vectors = self._view.embedded
         batch, facts = self._plan.seal(expect)
         extraction = "due" if self._is_extraction_due and facts else batch.extraction
         batch = replace(batch, episode=original, extraction=extraction)
@@ -285,6 +357,34 @@ class _Planning:
         )
         return AddResult(facts, outcomes, original.id)
 
+    def _replace_named(self) -> None:
+        """Let what was added supersede the facts the caller named. Raises FactNotFound, ChangeRefused."""
+        named = self._wishes.supersedes
+        if not named:
+            return
+        new = [fact for _, fact in self._added.values()]
+        by = new[0] if new else next(iter(self._changed.values()), None)
+        if by is None:
+            raise ChangeRefused("Nothing was stored, so nothing is superseded.")
+        found = {fact.id: fact for fact in self._view.facts(named)}
+        for id_ in named:
+            if id_ not in found or found[id_].status is Status.ERASED:
+                raise FactNotFound(f"No fact {id_!r} is visible from scope {self._plan.scope}.")
+            old = self._changed.get(id_, found[id_])
+            reason = Reason("superseded_by_name", f"{self._plan.principal} named it as replaced by fact {by.id}.")
+            if old.superseded_by == by.id:
+                continue
+            change = Archive(id_, reason)
+            refusal = legality.judge(
+                change, scope=self._plan.scope, facts={id_: old}, by_person=True, policy=self._view.policy,
+                now=self._view.now,
+            )  # fmt: skip
+            if id_ == by.id:
+                refusal = Reason("same_fact", "A fact cannot supersede itself.")
+            if refusal is not None:
+                raise ChangeRefused(f"Refused by rule {refusal}")
+            self._replace(old, by, reason)
+
     def _outcome_of(self, message: Message, item: Screened) -> Outcome:
         if item.message is None:
             reason = item.reason or Reason("empty", "Nothing was left after screening.")
@@ -292,6 +392,11 @@ class _Planning:
         silent = Reason("design_silent", "The design proposed nothing for this message.")
         found = self._outcomes.get(message.id or "", Outcome(message, "ignored", silent))
         return replace(found, message=message)
+
+
+def _named(draft: Draft) -> tuple[str | Draft, ...]:
+    """The facts and earlier drafts that a draft refers to."""
+    return (*draft.sources, *(update.older for update in draft.updates))
 
 
 def messages_of(change: Change) -> tuple[Message, ...]:

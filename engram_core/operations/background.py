@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from engram_core.design import View
 from engram_core.domain.change import Add, Change
@@ -20,10 +20,12 @@ from engram_core.domain.fact import Fact, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.reason import Reason
 from engram_core.domain.recall import Query, Scored
+from engram_core.floor import legality
+from engram_core.operations import supersede
 from engram_core.operations.add import Wishes, remember
 from engram_core.operations.commit import Plan, features_again
 from engram_core.operations.context import Context
-from engram_core.ports import Batch, Parked
+from engram_core.ports import Batch, Link, Parked
 
 logger = logging.getLogger("engram")
 
@@ -117,6 +119,68 @@ def _embed(context: Context, fact: Fact, now: datetime) -> bool:
         return True
 
 
+def judge_links(context: Context, now: datetime, *, stop: Callable[[], bool]) -> None:
+    """Let the model judge possible updates that nobody judged yet, until `stop`. A failure keeps the link as it is."""
+    while links := context.ledger.links_unjudged(_PAGE):
+        for link in links:
+            if stop():
+                return
+            _judge(context, link, now)
+
+
+def _judge(context: Context, link: Link, now: datetime) -> None:
+    facts = {fact.id: fact for fact in context.ledger.facts([link.older, link.newer])}
+    newer = facts[link.newer]
+    is_open = all(fact.is_recallable for fact in facts.values())
+    word = _asked(context, link, facts) if is_open else _SKIPPED
+    plan = Plan(context, newer.scope, context.owner, now)
+    plan.links.append(replace(link, verdict=word.verdict, reason=word.reason, at=now))
+    with context.turnstiles.of(newer.scope):
+        if word.is_update:
+            _replace(context, plan, facts[link.older], newer, word.reason)
+        try:
+            context.ledger.commit(plan.seal(None)[0])
+        except Conflict:
+            return  # somebody changed a fact meanwhile; the link is still unjudged and comes up again
+    context.finder.wake()
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """What is to be recorded of a possible update; `is_update` only where the model said so."""
+
+    verdict: Literal["same", "update", "both"]
+    reason: Reason
+    is_update: bool = False
+
+
+_SKIPPED = _Word("update", Reason("judge_skipped", "One of the two was not in recall any more."))
+
+
+def _asked(context: Context, link: Link, facts: Mapping[str, Fact]) -> _Word:
+    assert context.model is not None
+    try:
+        verdict = context.judge_update(facts[link.older].display, facts[link.newer].display, context.model)
+    except ModelFailed as error:
+        logger.warning("engram: a possible update was not judged and stays a link: %s", error)
+        return _Word("update", Reason("judge_failed", str(error)[:500]))
+    return _Word(verdict, Reason("judged", f"A model was asked and said: {verdict}."), verdict == "update")
+
+
+def _replace(context: Context, plan: Plan, older: Fact, newer: Fact, reason: Reason) -> None:
+    """Plan that the newer fact supersedes the older one, through the same gate as every supersession."""
+    policy = context.ledger.policy(older.scope).policy
+    facts = {older.id: older}
+    refusal = legality.replacement(older.id, scope=newer.scope, facts=facts, policy=policy, now=plan.now)
+    if refusal is not None:
+        plan.decide("supersede", refusal, fact_id=older.id, refused=True)
+        return
+    after = supersede.superseded(older, newer, reason, plan.now)
+    steps = [supersede.Step(older, after, reason, "supersede"), *supersede.stale(context, [after], plan.now)]
+    supersede.carry_out(context, plan, steps)
+    plan.links[-1] = replace(plan.links[-1], probability=1.0)
+
+
 class Worker:
     """One daemon thread that works off what is due. Failures wait longer each time; `flush` works at once."""
 
@@ -156,12 +220,19 @@ class Worker:
                 if self._stopped.is_set() or time.monotonic() > deadline:
                     return False
                 extract(context, due[0], context.clock())
+            if context.model is not None:
+                judge_links(context, context.clock(), stop=lambda: self._is_over(deadline))
+                if self._is_over(deadline):
+                    return False
             try:
                 embed_pending(context, context.clock())
             except EmbeddingFailed as error:
                 logger.info("engram: facts stay pending: %s", error)
                 is_done = False
             return is_done
+
+    def _is_over(self, deadline: float) -> bool:
+        return self._stopped.is_set() or time.monotonic() > deadline
 
     def _loop(self) -> None:
         wait = _RETRY_FIRST_S

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
 from engram_core.measure import dates, sameness, words
 from engram_core.operations.context import Context
-from engram_core.ports import Batch, ContextWrite, Decision, Features, Indexed, Tail, Write
+from engram_core.ports import Batch, ContextWrite, Decision, Features, Indexed, Link, Tail, Write
 
 Half = NDArray[np.float16]
 Extraction = Literal["none", "due", "done", "parked"]
@@ -55,6 +55,8 @@ class Plan:
     _tails: dict[str, tuple[Tail, str, str]] = field(default_factory=dict)
     _replaced: list[Write] = field(default_factory=list)
     _decisions: list[Decision] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    known_vectors: Mapping[str, Half] = field(default_factory=dict)
 
     def add(self, draft: Draft, reason: Reason, *, sources: Sequence[Fact] = (), has_neighbours: bool = True) -> Fact:
         """Plan a new fact and return it as it will be stored (live; pending if embedding fails when sealed)."""
@@ -64,6 +66,13 @@ class Plan:
             self._link(statement, fact.origin.session)
         self._new.append(statement)
         return fact
+
+    def amend(self, after: Fact, reason: Reason, action: str) -> None:
+        """Plan another state of a fact that this very plan adds."""
+        statement = next(item for item in self._new if item.fact.id == after.id)
+        old, new = difference(statement.fact, after)
+        statement.fact = after
+        self.decide(action, reason, fact_id=after.id, before=old, after=new)
 
     def replace(self, before: Fact, after: Fact, reason: Reason, action: str, features: Features) -> None:
         """Plan a new state of an existing fact."""
@@ -112,7 +121,8 @@ class Plan:
         writes, facts = [], []
         for statement in self._new:
             content = vectors.get(statement.fact.text)
-            fact = statement.fact if content is not None else replace(statement.fact, status=Status.PENDING)
+            is_waiting = content is None and statement.fact.status is Status.LIVE
+            fact = replace(statement.fact, status=Status.PENDING) if is_waiting else statement.fact
             writes.append(Write(fact, _features(statement, content, vectors.get(statement.context_text))))
             facts.append(fact)
             after = {"text": fact.text, "kind": fact.kind, "status": fact.status.value}
@@ -129,6 +139,7 @@ class Plan:
             writes=(*writes, *self._replaced),
             contexts=contexts,
             decisions=tuple(self._decisions),
+            links=tuple(self.links),
         )
         return batch, tuple(facts)
 
@@ -155,6 +166,8 @@ class Plan:
             importance=draft.importance,
             confidence=draft.confidence,
             trust=min([trust, *(fact.trust for fact in sources)]),
+            valid_from=draft.valid_from,
+            valid_until=draft.valid_until,
             sources=tuple(fact.id for fact in sources),
             metadata=draft.metadata,
         )
@@ -176,8 +189,9 @@ class Plan:
         """Vectors by text; empty when the embedder fails, so that everything is kept as pending instead of lost."""
         texts = [text for statement in self._new for text in (statement.fact.text, statement.context_text)]
         texts += [text for _, _, text in self._tails.values()]
+        known = {text: self.known_vectors[text] for text in texts if text in self.known_vectors}
         try:
-            return embed_all(self.context, list(dict.fromkeys(texts)))
+            return known | embed_all(self.context, [text for text in dict.fromkeys(texts) if text not in known])
         except EmbeddingFailed:
             return {}
 

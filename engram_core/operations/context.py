@@ -8,6 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from engram_core.design import Design
 from engram_core.domain.change import Draft
@@ -79,6 +80,7 @@ class Context:
     model: LanguageModel | None
     extractor: Callable[[Episode, LanguageModel], Sequence[Draft]]
     judge: Callable[[str, Sequence[tuple[str, datetime | None]], str, LanguageModel], Sequence[bool]]
+    judge_update: Callable[[str, str, LanguageModel], Literal["same", "update", "both"]]
     injected: Injected = field(default_factory=Injected)
     turnstiles: Turnstiles = field(default_factory=Turnstiles)
     learned: Learned = field(default_factory=Learned)

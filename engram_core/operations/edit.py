@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -15,9 +15,11 @@ from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
 from engram_core.floor import access, legality
 from engram_core.floor.screen import screen
+from engram_core.measure import slots, validity
+from engram_core.operations import supersede
 from engram_core.operations.commit import Plan, features_again
 from engram_core.operations.context import Context
-from engram_core.ports import Features, Indexed
+from engram_core.ports import Features, Indexed, Link
 
 _ATTEMPTS = 8
 
@@ -40,11 +42,25 @@ def update(
         wanted["text"] = _screened(wanted["text"])
 
     def change(fact: Fact) -> tuple[Change, Fact]:
-        after = replace(fact, **wanted, version=fact.version + 1)
+        after = replace(fact, **_retold(fact, wanted), version=fact.version + 1)
         line = f"{principal} changed {', '.join(sorted(wanted)) or 'nothing'}."
         return Edit(after, Reason("edited", line)), after
 
     return _Desk(context, scope, principal, now).change(fact_id, change, "update")
+
+
+def _retold(fact: Fact, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The wanted fields, and with a new text what the old one had told: its slot, and when it holds."""
+    if "text" not in wanted or wanted["text"] == fact.text:
+        return dict(wanted)
+    keyed = slots.alone(wanted["text"], fact.speaker)
+    before, now = validity.told(fact.text, fact.said_at), validity.told(wanted["text"], fact.said_at)
+    told: dict[str, Any] = {"slot": keyed.slot if keyed is not None else None}
+    if fact.valid_from == before.valid_from:
+        told["valid_from"] = now.valid_from
+    if fact.valid_until == before.valid_until:
+        told["valid_until"] = now.valid_until
+    return {**told, **wanted}
 
 
 def _screened(text: str) -> str:
@@ -72,7 +88,9 @@ def forget(
         return Archive(fact.id, why), after
 
     desk = _Desk(context, scope, principal, now)
-    return desk.look(fact_id, change) if dry_run else desk.change(fact_id, change, "archive")
+    if dry_run:
+        return desk.look(fact_id, change)
+    return desk.change(fact_id, change, "archive", lambda before, _: supersede.withdrawn(context, before))
 
 
 def restore(context: Context, scope: Scope, principal: str, fact_id: str, *, reason: str | None, now: datetime) -> Fact:
@@ -80,13 +98,14 @@ def restore(context: Context, scope: Scope, principal: str, fact_id: str, *, rea
     why = Reason("restored", reason or f"{principal} asked to restore it.")
 
     def change(fact: Fact) -> tuple[Change, Fact]:
-        after = replace(fact, status=Status.LIVE, archived_at=None, archived_reason=None, restored_at=now)
-        return Restore(fact.id, why), after
+        return Restore(fact.id, why), replace(supersede.reinstated(context, fact), restored_at=now)
 
-    return _Desk(context, scope, principal, now).change(fact_id, change, "restore")
+    desk = _Desk(context, scope, principal, now)
+    return desk.change(fact_id, change, "restore", lambda _, after: supersede.fresh(context, [after]))
 
 
 _Propose = Callable[[Fact], tuple[Change, Fact]]
+_Follow = Callable[[Fact, Fact], Sequence[supersede.Step]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +125,10 @@ class _Desk:
             raise ChangeRefused(f"Refused by rule {refusal}")
         return fact
 
-    def change(self, fact_id: str, propose: _Propose, action: str) -> Fact:
-        """Make the change and return the fact as it is then."""
+    def change(
+        self, fact_id: str, propose: _Propose, action: str, follow: _Follow = lambda _before, _after: ()
+    ) -> Fact:
+        """Make the change, and in the same transaction what follows from it; return the fact as it is then."""
         with self.context.turnstiles.of(self.scope):
             for _ in range(_ATTEMPTS):
                 states = self.context.ledger.scopes([self.scope])
@@ -118,7 +139,7 @@ class _Desk:
                     self._record_refusal(fact, action, refusal)
                     raise ChangeRefused(f"Refused by rule {refusal}")
                 try:
-                    return self._commit(fact, after, change.reason, action, states[0].seq)
+                    return self._commit(fact, after, change.reason, action, states[0].seq, follow(fact, after))
                 except Conflict:
                     continue
         raise StoreUnavailable(f"Scope {self.scope} was changed by others {_ATTEMPTS} times meanwhile; try again.")
@@ -143,11 +164,20 @@ class _Desk:
         plan.decide(action, refusal, fact_id=fact.id, refused=True)
         self.context.ledger.commit(plan.seal(None)[0])
 
-    def _commit(self, before: Fact, after: Fact, reason: Reason, action: str, expect: int) -> Fact:
+    def _commit(
+        self, before: Fact, after: Fact, reason: Reason, action: str, expect: int, steps: Sequence[supersede.Step]
+    ) -> Fact:
         row = self.context.ledger.indexed([before.id])[0]
         plan = Plan(self.context, self.scope, self.principal, self.now)
         after, features = _described(self.context, before, after, row)
         plan.replace(before, after, reason, action, features)
+        supersede.carry_out(self.context, plan, steps)
+        if before.superseded_by is not None and after.superseded_by is None:
+            # Whoever brings a superseded fact back says that both are true: the newer one no longer overrules it.
+            line = f"{self.principal} restored the older fact beside the newer one."
+            plan.links.append(
+                Link(before.superseded_by, before.id, 0.0, Reason("both_true", line), self.now, verdict="both")
+            )
         self.context.ledger.commit(plan.seal(expect)[0])
         self.context.finder.wake()
         return after

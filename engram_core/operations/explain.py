@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -76,6 +76,11 @@ class FactExplanation:
         sources: The messages it was made of, as handed over.
         history: Every decision, oldest first.
         recalls: The latest recalls that showed it, newest first, with rank, score and verdict.
+        chain: Every fact of its chain of succession, oldest first, itself included: id, text, status, superseded_by.
+            Empty when nothing replaced it and it replaced nothing.
+        links: Facts that may be older or newer states of it: id, text, which (`older` or `newer`), verdict,
+            probability, rule and line, in the order they were linked.
+        derived: Facts derived from it: id, text, status, archived_reason.
         usage: All of them in numbers: how often it was shown, judged and used, and how useful that makes it, 0 to 1.
         originals: What a consolidated fact stands for, oldest first: id, text, said_at, status, and messages' ids.
         stands_in: The fact that stands for this one, with its id, text, form and status; None if none does.
@@ -88,6 +93,9 @@ class FactExplanation:
     usage: Mapping[str, float]
     originals: tuple[Mapping[str, Any], ...] = ()
     stands_in: Mapping[str, Any] | None = None
+    chain: tuple[Mapping[str, Any], ...] = ()
+    links: tuple[Mapping[str, Any], ...] = ()
+    derived: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -96,6 +104,9 @@ class FactExplanation:
             "sources": list(self.sources),
             "history": [decision_dict(decision) for decision in self.history],
             "recalls": list(self.recalls),
+            "chain": list(self.chain),
+            "links": list(self.links),
+            "derived": list(self.derived),
             "usage": dict(self.usage),
             "originals": [dict(item) for item in self.originals],
             "stands_in": dict(self.stands_in) if self.stands_in is not None else None,
@@ -117,6 +128,7 @@ class FactExplanation:
         for decision in self.history:
             refused = " (refused)" if decision.refused else ""
             lines.append(f"  {decision.at:%Y-%m-%d %H:%M} {decision.action}{refused}: {decision.reason}")
+        lines += [f"  {line}" for line in succession_lines(self.to_dict())]
         if self.usage["shown"]:
             lines.append(
                 f"  shown {self.usage['shown']} times, judged {self.usage['judged']}, used {self.usage['used']}: "
@@ -213,6 +225,11 @@ def _explain_fact(context: Context, fact: Fact) -> FactExplanation:
         usage=_usage(context, fact.id),
         originals=tuple(_original(item) for item in context.ledger.facts(fact.consolidated_from)),
         stands_in=next(map(_standing, context.ledger.facts([fact.consolidated_into or ""])), None),
+        chain=tuple({**_named(item), "superseded_by": item.superseded_by} for item in _chain(context, fact)),
+        links=tuple(_linked(context, fact)),
+        derived=tuple(
+            {**_named(item), "archived_reason": item.archived_reason} for item in context.ledger.derived([fact.id])
+        ),
     )
 
 
@@ -228,6 +245,61 @@ def _original(fact: Fact) -> dict[str, Any]:
 
 def _standing(fact: Fact) -> dict[str, Any]:
     return {"id": fact.id, "text": fact.display, "form": fact.form, "status": fact.status.value}
+
+
+def _named(fact: Fact) -> dict[str, Any]:
+    return {"id": fact.id, "text": fact.display, "status": fact.status.value, "said_at": fact.said_at.isoformat()}
+
+
+def succession_lines(view: Mapping[str, Any]) -> list[str]:
+    """A fact's chain, links and derived facts as lines of text; `view` is `FactExplanation.to_dict()`."""
+    lines = [f"in a chain: {item['id']} {item['status']}: {item['text']}" for item in view["chain"]]
+    lines += [f"linked ({_relation(item)}): {item['id']}: {item['text']}" for item in view["links"]]
+    return lines + [f"derived: {item['id']} {item['status']}: {item['text']}" for item in view["derived"]]
+
+
+def _relation(link: Mapping[str, Any]) -> str:
+    if link["verdict"] != "update":
+        return {"both": "both are true", "same": "the same"}[link["verdict"]]
+    sure = link["probability"] == 1
+    return link["which"] if sure else f"possibly {link['which']}, p {link['probability']:.2f}"
+
+
+def _chain(context: Context, fact: Fact) -> list[Fact]:
+    """The facts it replaced and the facts that replaced it, with itself, oldest first; alone it is no chain."""
+    found = {fact.id: fact}
+    newer = fact
+    while newer.superseded_by is not None and newer.superseded_by not in found:
+        after = context.ledger.facts([newer.superseded_by])
+        if not after:
+            break
+        newer = after[0]
+        found[newer.id] = newer
+    waiting = list(found)
+    while waiting:
+        older = [item for item in context.ledger.predecessors(waiting) if item.id not in found]
+        found |= {item.id: item for item in older}
+        waiting = [item.id for item in older]
+    return sorted(found.values(), key=lambda item: (item.said_at, item.id)) if len(found) > 1 else []
+
+
+def _linked(context: Context, fact: Fact) -> Iterator[dict[str, Any]]:
+    links = context.ledger.links([fact.id])
+    others = {link.older if link.newer == fact.id else link.newer for link in links}
+    facts = {item.id: item for item in context.ledger.facts(sorted(others))}
+    for link in links:
+        other = link.older if link.newer == fact.id else link.newer
+        if other in facts:
+            yield {
+                "id": other,
+                "text": facts[other].display,
+                "which": "newer" if link.newer == other else "older",
+                "verdict": link.verdict,
+                "probability": link.probability,
+                "rule": link.reason.rule,
+                "line": link.reason.line,
+                "at": link.at.isoformat(),
+            }
 
 
 def _usage(context: Context, fact_id: str) -> dict[str, float]:

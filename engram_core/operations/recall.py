@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from engram_core.domain.errors import InvalidInput
-from engram_core.domain.fact import Fact, Status
+from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.recall import Dropped, Query, Recall, Scored, ScoredFact
 from engram_core.domain.scope import Scope
 from engram_core.floor import access, budget
-from engram_core.measure import dates
+from engram_core.measure import dates, succession
 from engram_core.measure.citations import strip_citations
 from engram_core.operations.add import view_of
 from engram_core.operations.context import Context
+from engram_core.operations.past import PastView, Time
 from engram_core.ports import RecallRow
 
 MAX_K = 300
@@ -43,6 +44,7 @@ class Asked:
     min_score: float | None
     kinds: frozenset[str]
     session: str | None
+    as_of: datetime | None = None
     include_archived: bool = False
     is_cited: bool = False
 
@@ -91,14 +93,17 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
     watch = _Stopwatch()
     policy = context.ledger.policy(scope)
     readable = access.readable(scope, principal, context.owner)
-    kept = timedelta(days=policy.policy.retain_archived_days)
-    since = (now - kept).timestamp() if asked.include_archived else None
-    view, _ = view_of(context, scope, now, readable=readable, policy=policy.policy, archived_since=since)
+    time = Time(asked.as_of, asked.include_archived, now, policy.policy)
+    view, _ = view_of(context, scope, time.moment, readable=readable, policy=policy.policy)
+    if not time.is_now:
+        view = PastView.over(view, context.ledger.scopes(list(readable)), time.admits)
     view.question = asked.text
     watch.lap("ledger")
-    ranking = context.design(policy.policy.design).retrieve(Query(asked.text, asked.k, now, asked.kinds), view)
+    ranking = context.design(policy.policy.design).retrieve(Query(asked.text, asked.k, time.moment, asked.kinds), view)
     watch.lap("score", view.spent)
-    choice = _chosen(context, list(ranking), frozenset(readable), asked, policy.policy, now, watch)
+    newer_of = _newer_of(context, [item.fact_id for item in ranking], time.admits)
+    ranking = succession.placed(ranking, newer_of) if newer_of else ranking
+    choice = _chosen(context, list(ranking), frozenset(readable), asked, policy.policy, time, watch, newer_of)
     packed = choice.packed
     result = Recall(
         id=context.new_id(),
@@ -135,25 +140,53 @@ def _chosen(
     readable: frozenset[Scope],
     asked: Asked,
     policy: MemoryPolicy,
-    now: datetime,
+    time: Time,
     watch: _Stopwatch,
+    newer_of: Mapping[str, succession.Newer],
 ) -> _Choice:
     """Read the best candidates' facts and pack them; read on only while there is room for more."""
     is_about_time = dates.asks_when(asked.text) or bool(dates.named_dates(asked.text))
     budgeted = asked.max_tokens or policy.token_budget
     limits = budget.Limits(
-        asked.k, budgeted, asked.min_score, now, asked.kinds, is_about_time, asked.text, asked.is_cited
+        asked.k, budgeted, asked.min_score, time.moment, asked.kinds, is_about_time, asked.text, asked.is_cited
     )
     marker = f"{context.rng.randrange(10**_MARKER_DIGITS):0{_MARKER_DIGITS}d}"
     reach = asked.k + _READ_FIRST
     while True:
-        scored, ranked, gone = _hydrated(context, ranking[:reach], readable, asked)
+        scored, ranked, gone = _hydrated(context, ranking[:reach], readable, time, newer_of)
         watch.lap("ledger")
         packed = budget.pack(ranked, limits, policy, marker, context.counter.count)
         watch.lap("render")
         if reach >= len(ranking) or packed.is_full:
             return _Choice(scored, ranked, packed, gone, ranking[reach:])
         reach = len(ranking)
+
+
+def _newer_of(context: Context, ids: Sequence[str], admits: Callable[[Fact], bool]) -> dict[str, succession.Newer]:
+    """For each ranked fact the newest one that may replace it, by the last word on each pair; and for those again."""
+    found: dict[str, succession.Newer] = {}
+    wanted = list(ids)
+    while wanted:
+        here = set(wanted)
+        words = {(link.newer, link.older): link for link in context.ledger.links(wanted) if link.older in here}
+        said = [link for link in words.values() if link.verdict == "update"]
+        shown = _showable(context, [link.newer for link in said], admits)
+        fresh = {
+            link.older: succession.Newer(link.newer, link.probability)
+            for link in said
+            if link.newer in shown and link.older not in found
+        }
+        found |= fresh
+        wanted = [newer.id for newer in fresh.values() if newer.id not in found]
+    return found
+
+
+def _showable(context: Context, ids: Sequence[str], admits: Callable[[Fact], bool]) -> set[str]:
+    """Those of the facts that may be shown, for themselves or as originals of a merged fact that may."""
+    facts = {fact.id: fact for fact in context.ledger.facts(ids)}
+    into = {fact.consolidated_into for fact in facts.values() if fact.consolidated_into} - facts.keys()
+    facts |= {fact.id: fact for fact in context.ledger.facts(sorted(filter(None, into)))} if into else {}
+    return {id_ for id_ in ids if id_ in facts and admits(_parent(facts[id_], facts) or facts[id_])}
 
 
 def _losers(choice: _Choice, asked: Asked) -> Iterator[Dropped]:
@@ -166,7 +199,11 @@ def _losers(choice: _Choice, asked: Asked) -> Iterator[Dropped]:
 
 
 def _hydrated(
-    context: Context, scored: Sequence[Scored], readable: frozenset[Scope], asked: Asked
+    context: Context,
+    scored: Sequence[Scored],
+    readable: frozenset[Scope],
+    time: Time,
+    newer_of: Mapping[str, succession.Newer],
 ) -> tuple[list[Scored], list[budget.Ranked], list[Dropped]]:
     """Load what the design ranked and check every row again: scope, status and existence."""
     facts = {fact.id: fact for fact in context.ledger.facts([item.fact_id for item in scored])}
@@ -176,11 +213,13 @@ def _hydrated(
     gone: list[Dropped] = []
     for item in scored:
         fact = facts.get(item.fact_id)
-        parent = _parent(fact, facts)
-        reason = _refusal(parent or fact, readable, asked)
+        # Of another time the originals are shown themselves: what stands for them now need not have been there.
+        parent = _parent(fact, facts) if time.as_of is None else None
+        reason = _refusal(parent or fact, readable, time.admits)
         if reason is None and fact is not None:
             kept.append(item)
-            ranked.append(budget.Ranked(fact, item.score, parent))
+            newer = newer_of.get(item.fact_id)
+            ranked.append(budget.Ranked(fact, item.score, parent, newer.id if newer is not None else None))
         elif reason is not None and fact is not None and fact.scope in readable:
             gone.append(Dropped(fact.id, fact.text, item.score, dict(item.terms), reason))
         elif reason is not None:
@@ -213,12 +252,12 @@ def _parent(fact: Fact | None, facts: Mapping[str, Fact]) -> Fact | None:
     return parent if parent.is_recallable and parent.scope == fact.scope else None
 
 
-def _refusal(fact: Fact | None, readable: frozenset[Scope], asked: Asked) -> Reason | None:
+def _refusal(fact: Fact | None, readable: frozenset[Scope], admits: Callable[[Fact], bool]) -> Reason | None:
     if fact is None:
         return Reason("unknown_fact", "The design named a fact that does not exist.")
     if fact.scope not in readable:
         return Reason("not_readable", "It lies outside the scopes this principal may read.")
-    if not fact.is_recallable and not (asked.include_archived and fact.status is Status.ARCHIVED):
+    if not admits(fact):
         return Reason("status", f"It is {fact.status.value}.")
     return None
 

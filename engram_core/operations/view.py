@@ -13,12 +13,13 @@ from itertools import zip_longest
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_core.design import Ask, Candidates, Floats, Statistics
+from engram_core.design import Alike, Ask, Candidates, Floats, Likeness, Statistics
 from engram_core.domain.errors import EmbeddingFailed
-from engram_core.domain.fact import RECALLABLE, Fact
+from engram_core.domain.fact import RECALLABLE, Fact, Slot
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
-from engram_core.measure.columns import NO_MEMBERS, Columns, columns_of, members_of, standing, united
+from engram_core.measure import words
+from engram_core.measure.columns import NO_MEMBERS, Columns, columns_of, members_of, standing, united, vectors
 from engram_core.operations.context import Context
 from engram_core.operations.learned import Learnt
 from engram_core.ports import Indexed, LanguageModel, ScopeState, Snapshot
@@ -33,11 +34,15 @@ MAX_POSTINGS = 2_000
 """Facts the lexical search may touch: the rarest stems are taken until they occur in this many facts together."""
 MAX_MEMBERS = 600
 """Originals of merged facts that are ranked at most, those of the best hits first."""
+ALIKE_BREADTH = 20
+MAX_ALIKE_STEMS = 6
+MAX_ALIKE_POSTINGS = 1_000
+"""Stems of a new statement that are looked up among the old ones, and facts they may occur in together."""
 _RECALLABLE = frozenset(status.value for status in RECALLABLE)
 
 
 @dataclass(slots=True)
-class _Part:
+class Part:
     """Candidates of one scope before scopes are united."""
 
     columns: Columns
@@ -64,11 +69,12 @@ class ScopedView:
     own: ScopeState | None = None
     question: str | None = None
     model: LanguageModel | None = None
-    archived_since: float | None = None
     """Epoch seconds: facts archived then or later are candidates too, found by scanning them."""
     degraded: bool = False
     reads: int = 0
     spent: dict[str, float] = field(default_factory=dict)
+    embedded: dict[str, NDArray[np.float16]] = field(default_factory=dict, repr=False)
+    """Vectors of texts embedded on the way, as stored."""
     _asked: Floats | None = field(default=None, repr=False)
     _names: frozenset[str] | None = field(default=None, repr=False)
 
@@ -123,6 +129,45 @@ class ScopedView:
         last = self.context.ledger.tail(self.scope, session)
         return last.text if last is not None else None
 
+    def holders(self, slots: Sequence[Slot]) -> list[Fact]:
+        """Live facts of this very scope that fill one of the slots."""
+        self.reads += 1
+        return self.context.ledger.holders(self.scope, slots)
+
+    @property
+    def embedder_name(self) -> str:
+        """The embedder's name."""
+        return self.context.embedder.name
+
+    def alike(self, texts: Sequence[str], n: int, also: Sequence[str] = ()) -> Likeness:
+        """Facts of this very scope that share rare words with each text. The vectors serve the commit as well."""
+        self.reads += 1
+        every = [*texts, *also]
+        halves = self.context.embedder.embed(every).astype(np.float16)
+        self.embedded |= dict(zip(every, halves, strict=True))
+        embedded: Floats = halves.astype(np.float32)
+        state = next((state for state in self.states if state.scope == self.scope), None)
+        if state is None or not texts:
+            return Likeness([[] for _ in texts], embedded, 0, {})
+        ledger = self.context.ledger
+        stems = [list(dict.fromkeys(words.stems(text))) for text in texts]
+        known = ledger.frequencies(state.id, list(dict.fromkeys(stem for said in stems for stem in said)))
+        telling = [_telling(said, known, state.recallable) for said in stems]
+        ids = ledger.sharing(state.id, telling, ALIKE_BREADTH)
+        rows = {row.id: row for row in ledger.indexed(list(dict.fromkeys(id_ for one in ids for id_ in one)))}
+        merged = {row.id: members_of(row) for row in rows.values() if row.members != NO_MEMBERS}
+        if merged:
+            # What may be out of date is one of the originals.
+            rows |= {row.id: row for row in ledger.indexed([id_ for members in merged.values() for id_ in members])}
+            ids = [[leaf for id_ in one for leaf in merged.get(id_, (id_,))] for one in ids]
+        near = [
+            _nearest([rows[id_] for id_ in one if id_ in rows], weights, embedded[at])[:n]
+            for at, (one, weights) in enumerate(zip(ids, telling, strict=True))
+        ]
+        facts = {fact.id: fact for fact in ledger.facts(list(dict.fromkeys(id_ for one in near for id_, _ in one)))}
+        found = [[Alike(facts[id_], cosine) for id_, cosine in one if id_ in facts] for one in near]
+        return Likeness(found, embedded, state.recallable, {stem: counts[0] for stem, counts in known.items()})
+
     def facts(self, ids: Sequence[str]) -> list[Fact]:
         """Facts of the readable scopes by id."""
         self.reads += 1
@@ -145,17 +190,16 @@ class ScopedView:
                 )
             sizes += _sizes(state, part)
             parts.append(part)
-        if self.archived_since is not None:
-            # The originals of a merged fact are here already, in its place.
-            present = {id_ for part in parts for id_ in part.columns.ids}
-            parts += [self._archived(state, stems, present) for state in self.states]
         if not parts:
             empty = np.zeros((0, len(stems)), dtype=np.float32)
-            parts = [_Part(columns_of([], self._dimension()), empty, empty, is_complete=True)]
+            parts = [Part(columns_of([], self._dimension()), empty, empty, is_complete=True)]
+        return self._united(parts, _statistics(sizes, frequencies))
+
+    def _united(self, parts: Sequence[Part], statistics: Statistics) -> Candidates:
         columns = united([part.columns for part in parts])
         # Each scope learns from its own recalls: what others make of a shared fact does not move it here.
         learnt = self.context.learned.of(self.context.ledger, self.own, columns.ids, self._asked)
-        return _candidates(parts, columns, learnt, _statistics(sizes, frequencies))
+        return _candidates(parts, columns, learnt, statistics)
 
     def _dimension(self) -> int:
         try:
@@ -163,22 +207,11 @@ class ScopedView:
         except EmbeddingFailed:
             return 1  # nothing was ever embedded, so every vector is missing
 
-    def _scanned(self, snapshot: Snapshot, stems: Sequence[str]) -> _Part:
+    def _scanned(self, snapshot: Snapshot, stems: Sequence[str]) -> Part:
         body, context = snapshot.counts(stems)
-        return _Part(snapshot.columns, body, context, is_complete=True)
+        return Part(snapshot.columns, body, context, is_complete=True)
 
-    def _archived(self, state: ScopeState, stems: Sequence[str], present: Collection[str]) -> _Part:
-        with self._timed("ledger"):
-            found = self.context.ledger.archived(state.id, self.archived_since or 0.0)
-        rows = [row for row in found if row.id not in present]
-        return _Part(
-            columns=columns_of(rows, self._dimension()),
-            body_counts=_counts([row.body_stems for row in rows], stems),
-            context_counts=_counts([row.context_stems for row in rows], stems),
-            is_complete=True,
-        )
-
-    def _searched(self, state: ScopeState, ask: Ask, frequencies: Floats) -> _Part:
+    def _searched(self, state: ScopeState, ask: Ask, frequencies: Floats) -> Part:
         ledger = self.context.ledger
         with self._timed("lexical"):
             known = ledger.frequencies(state.id, ask.stems)
@@ -199,7 +232,7 @@ class ScopedView:
             found.append(ledger.newest(state.id, ask.newest))
         return self._hydrated(state, found, ask.stems)
 
-    def _hydrated(self, state: ScopeState, found: Sequence[Sequence[str]], stems: Sequence[str]) -> _Part:
+    def _hydrated(self, state: ScopeState, found: Sequence[Sequence[str]], stems: Sequence[str]) -> Part:
         with self._timed("ledger"):
             ids = dict.fromkeys(id_ for ids in found for id_ in ids)
             rows = {row.id: row for row in self.context.finder.rows(state, list(ids))}
@@ -209,10 +242,10 @@ class ScopedView:
             rows |= {row.id: row for row in self.context.finder.rows(state, list(around))}
         # The index may be behind and the full text is only a hint: nothing counts until the ledger's own row agrees.
         kept = [row for row in self._with_members(state, rows, found) if row.scope_id == state.id]
-        return _Part(
+        return Part(
             columns=columns_of(kept, self._dimension()),
-            body_counts=_counts([row.body_stems for row in kept], stems),
-            context_counts=_counts([row.context_stems for row in kept], stems),
+            body_counts=counts_of([row.body_stems for row in kept], stems),
+            context_counts=counts_of([row.context_stems for row in kept], stems),
             is_complete=False,
         )
 
@@ -236,7 +269,7 @@ class ScopedView:
         return standing([*rows.values(), *merged.values(), *read], _RECALLABLE)
 
 
-def _sizes(state: ScopeState, part: _Part) -> tuple[int, int, int]:
+def _sizes(state: ScopeState, part: Part) -> tuple[int, int, int]:
     """Facts, body words and context words of a scope: counted where all of it is here, else from its books."""
     if part.is_complete:
         columns = part.columns
@@ -257,6 +290,30 @@ def _in_turn(found: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _telling(stems: Sequence[str], known: Mapping[str, tuple[int, int]], facts: int) -> dict[str, float]:
+    """The stems of a text that tell most about it, with their idf: the rarest few, and not those half the scope has."""
+    rising = sorted((known[stem][1], stem) for stem in stems if stem in known)
+    chosen: dict[str, float] = {}
+    touched = 0
+    for df, stem in rising[:MAX_ALIKE_STEMS]:
+        touched += df
+        if touched > MAX_ALIKE_POSTINGS and chosen:
+            break
+        chosen[stem] = math.log1p((facts - df + 0.5) / (df + 0.5))
+    return chosen
+
+
+def _nearest(rows: Sequence[Indexed], weights: Mapping[str, float], vector: Floats) -> list[tuple[str, float]]:
+    """Ids and cosines, by cosine plus half the weight of the telling stems that the body holds."""
+    if not rows:
+        return []
+    cosines = (vectors([row.content for row in rows], len(vector)) @ vector).tolist()
+    whole = sum(weights.values()) or 1.0
+    held = [sum(weight for stem, weight in weights.items() if f" {stem} " in row.body_stems) / whole for row in rows]
+    order = sorted(range(len(rows)), key=lambda at: -(cosines[at] + 0.5 * held[at]))
+    return [(rows[at].id, cosines[at]) for at in order]
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,13 +340,26 @@ def _rarest(known: Mapping[str, tuple[int, int]], facts: int) -> _Rare:
     return _Rare(weights, together)
 
 
-def _counts(texts: Sequence[str], stems: Sequence[str]) -> Floats:
+def counts_of(texts: Sequence[str], stems: Sequence[str]) -> Floats:
+    """How often each stem occurs in each text of spaced stems, (texts, stems)."""
     spaced = [f" {stem} " for stem in stems]
     flat = [text.count(stem) for text in texts for stem in spaced]
     return np.array(flat, dtype=np.float32).reshape(len(texts), len(stems))
 
 
-def _candidates(parts: Sequence[_Part], columns: Columns, learnt: Learnt, statistics: Statistics) -> Candidates:
+def statistics_of(parts: Sequence[Part]) -> Statistics:
+    """Word statistics of just the facts that are here."""
+    body, context = (_stacked([getattr(part, name) for part in parts]) for name in ("body_counts", "context_counts"))
+    return Statistics(
+        facts=len(body),
+        body_words=int(sum(part.columns.body_length.sum() for part in parts)),
+        context_words=int(sum(part.columns.context_length.sum() for part in parts)),
+        body_df=np.count_nonzero(body, axis=0).astype(np.float32),
+        context_df=np.count_nonzero(context, axis=0).astype(np.float32),
+    )
+
+
+def _candidates(parts: Sequence[Part], columns: Columns, learnt: Learnt, statistics: Statistics) -> Candidates:
     return Candidates(
         ids=columns.ids,
         speakers=columns.speakers,

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, InterfaceE
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from engram_core.domain.errors import Conflict, InvalidInput, StoreUnavailable
-from engram_core.domain.fact import Fact, Status
+from engram_core.domain.fact import Fact, Slot, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
@@ -33,6 +33,7 @@ from engram_core.ports import (
     Generation,
     Indexed,
     Judged,
+    Link,
     Night,
     Parked,
     PolicyVersion,
@@ -63,6 +64,8 @@ from engram_core.storage.engines import open_engines
 from engram_core.storage.migrate import migrate
 
 _CHUNK = 500
+_UNITED = 100
+"""Searches in one statement; SQLite takes 500."""
 _INDEXED = (
     "id, scope_id, seq, version, status, said_at, speaker, session, previous, following, kind, importance, trust, "
     "valid_from, valid_until, body_stems, context_stems, body_length, context_length, time_words, asks, "
@@ -70,6 +73,7 @@ _INDEXED = (
 )
 _INDEXED_LIGHT = _INDEXED.replace("content, context", "NULL, context").replace("body_stems, context_stems", "'', ''")
 _LIVE = "('live', 'pending')"
+_LINK = "newer, older, verdict, probability, at, rule, line, terms"
 _SCOPES = "SELECT id, path, seq, live, recallable, body_words, context_words, speakers, judged, held FROM scopes"
 _TALLY = ", ".join(Tally._fields)
 _STANDING = (
@@ -172,6 +176,60 @@ class SqlLedger:
                 found[short[row[0]]] = fact_of(dict(zip(FACT_COLUMNS, row[1:], strict=True)), scope)
         return found
 
+    def holders(self, scope: Scope, slots: Sequence[Slot]) -> list[Fact]:
+        found: list[Fact] = []
+        wanted = list(dict.fromkeys((storable(slot.subject), storable(slot.attribute)) for slot in slots))
+        columns = ",".join(f"f.{name}" for name in FACT_COLUMNS)
+        for start in range(0, len(wanted), _CHUNK):
+            chunk = wanted[start : start + _CHUNK]
+            pairs = ",".join(["(?,?)"] * len(chunk))
+            query = (
+                f"SELECT {columns} FROM facts f WHERE f.scope_id=(SELECT id FROM scopes WHERE path=?) "
+                f"AND (f.slot_subject, f.slot_attribute) IN (VALUES {pairs}) AND f.slot_subject IS NOT NULL "
+                f"AND f.status IN {_LIVE} ORDER BY f.pk"
+            )
+            values = (scope.path, *(text for pair in chunk for text in pair))
+            found += [fact_of(dict(zip(FACT_COLUMNS, row, strict=True)), scope) for row in self._read(query, values)]
+        return found
+
+    def predecessors(self, ids: Sequence[str]) -> list[Fact]:
+        return self._facts_by("SELECT id FROM facts WHERE superseded_by IN ({marks}) ORDER BY pk", ids)
+
+    def derived(self, ids: Sequence[str]) -> list[Fact]:
+        query = (
+            "SELECT f.id FROM facts f WHERE f.id IN (SELECT fact_id FROM lineage WHERE source_id IN ({marks})) "
+            "ORDER BY f.pk"
+        )
+        return self._facts_by(query, ids)
+
+    def _facts_by(self, query: str, ids: Sequence[str]) -> list[Fact]:
+        found: dict[str, None] = {}
+        for start in range(0, len(ids), _CHUNK):
+            chunk = tuple(map(storable, ids[start : start + _CHUNK]))
+            found |= dict.fromkeys(row[0] for row in self._read(query.format(marks=_marks(chunk)), chunk))
+        return self.facts(list(found))
+
+    def links(self, ids: Sequence[str]) -> list[Link]:
+        found: dict[int, Link] = {}
+        for start in range(0, len(ids), _CHUNK):
+            chunk = tuple(map(storable, ids[start : start + _CHUNK]))
+            marks = _marks(chunk)
+            # Two indexed searches: SQLite answers an OR over two columns by reading the whole table.
+            query = (
+                f"SELECT id, {_LINK} FROM links WHERE older IN ({marks}) UNION "
+                f"SELECT id, {_LINK} FROM links WHERE newer IN ({marks})"
+            )
+            found |= {row[0]: _link(row[1:]) for row in self._read(query, (*chunk, *chunk))}
+        return [found[id_] for id_ in sorted(found)]
+
+    def links_unjudged(self, limit: int) -> list[Link]:
+        query = (
+            f"SELECT {_LINK} FROM links l WHERE verdict='update' AND probability < 1 "
+            "AND NOT EXISTS (SELECT 1 FROM links o WHERE o.newer=l.newer AND o.older=l.older AND o.id<>l.id) "
+            "ORDER BY id LIMIT ?"
+        )
+        return [_link(row) for row in self._read(query, (limit,))]
+
     def tail(self, scope: Scope, session: str) -> Tail | None:
         rows = self._read(
             "SELECT f.id, f.text, f.version, (SELECT p.text FROM facts p WHERE p.id=f.previous) FROM facts f "
@@ -212,12 +270,18 @@ class SqlLedger:
         if together:
             return self._ids(self._holding_together(terms, limit))
         found = {stem: self._postings(term) for stem, term in terms.items()}
-        if not found:
-            return []
-        keys, place = np.unique(np.concatenate(list(found.values())), return_inverse=True)
-        each = np.concatenate([np.full(len(rows), weights[stem]) for stem, rows in found.items()])
-        score = np.bincount(place, weights=each, minlength=len(keys))
-        return self._ids(keys[np.lexsort((keys, -score))[:limit]].tolist())
+        return self._ids(_heaviest(found, weights, limit))
+
+    def sharing(self, scope_id: int, asked: Sequence[Mapping[str, float]], limit: int) -> list[list[str]]:
+        stems = dict.fromkeys(stem for weights in asked for stem in weights if len(stem) <= MAX_STEM)
+        postings = self._postings_of({stem: writing.terms(scope_id, [stem])[0] for stem in stems})
+        keys = [_heaviest({s: postings[s] for s in weights if s in postings}, weights, limit) for weights in asked]
+        unique = list(dict.fromkeys(key for one in keys for key in one))
+        ids: dict[int, str] = {}
+        for start in range(0, len(unique), _CHUNK):
+            chunk = unique[start : start + _CHUNK]
+            ids |= self._read(f"SELECT pk, id FROM facts WHERE pk IN ({_marks(chunk)})", tuple(chunk))
+        return [[ids[key] for key in one if key in ids] for one in keys]
 
     def _holding_together(self, terms: Mapping[str, str], limit: int) -> list[int]:
         """Row keys of facts that hold all terms, then all but the last, down to two, until there are enough."""
@@ -237,6 +301,20 @@ class SqlLedger:
             query = "SELECT pk FROM fact_words WHERE terms @@ ?::tsquery"
             rows = self._read(query, (" & ".join(f"'{term}'" for term in terms),))
         return np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
+
+    def _postings_of(self, terms: Mapping[str, str]) -> dict[str, NDArray[np.int64]]:
+        """Row keys by stem, many stems in one query."""
+        where = "fact_words MATCH ?" if self._is_sqlite else "terms @@ ?::tsquery"
+        key, quote = ("rowid", '"') if self._is_sqlite else ("pk", "'")
+        found: dict[str, list[int]] = {stem: [] for stem in terms}
+        stems = list(terms)
+        for start in range(0, len(stems), _UNITED):
+            chunk = stems[start : start + _UNITED]
+            each = (f"SELECT {at}, {key} FROM fact_words WHERE {where}" for at in range(len(chunk)))
+            values = tuple(f"{quote}{terms[stem]}{quote}" for stem in chunk)
+            for at, row in self._read(" UNION ALL ".join(each), values):
+                found[chunk[at]].append(row)
+        return {stem: np.array(rows, dtype=np.int64) for stem, rows in found.items()}
 
     def _ids(self, keys: Sequence[int]) -> list[str]:
         """Fact ids of row keys, in the order given."""
@@ -288,10 +366,6 @@ class SqlLedger:
 
     def standings(self, scope_id: int) -> list[Standing]:
         return list(map(Standing._make, self._read(_STANDING, (scope_id,))))
-
-    def archived(self, scope_id: int, since: float) -> list[Indexed]:
-        query = f"SELECT {_INDEXED} FROM facts WHERE scope_id=? AND status='archived' AND archived_at>=? ORDER BY pk"
-        return list(map(Indexed._make, self._read(query, (scope_id, since))))
 
     def session_starts(self, scope_id: int) -> dict[str, float]:
         query = "SELECT session, MIN(said_at) FROM facts WHERE scope_id=? AND session IS NOT NULL GROUP BY session"
@@ -718,6 +792,16 @@ class SqlLedger:
             raise
 
 
+def _heaviest(postings: Mapping[str, NDArray[np.int64]], weights: Mapping[str, float], limit: int) -> list[int]:
+    """Row keys by the summed weight of the stems they hold, heaviest first; ties go to the older one."""
+    if not postings:
+        return []
+    keys, place = np.unique(np.concatenate(list(postings.values())), return_inverse=True)
+    each = np.concatenate([np.full(len(rows), weights[stem]) for stem, rows in postings.items()])
+    score = np.bincount(place, weights=each, minlength=len(keys))
+    return [int(key) for key in keys[np.lexsort((keys, -score))[:limit]]]
+
+
 def _inside(scope: Scope | None, *, below: bool) -> tuple[str, tuple[Any, ...]]:
     """The condition that scope `s` is `scope`, or with `below` any scope under it as well; None is everywhere."""
     if scope is None:
@@ -762,6 +846,13 @@ def _scope_state(row: Any) -> ScopeState:
 def _policy_version(row: Any) -> PolicyVersion:
     path, version, policy, principal, at = row
     return PolicyVersion(Scope(path), version, MemoryPolicy.validated(json.loads(policy)), principal, moment(at))
+
+
+def _link(row: Any) -> Link:
+    newer, older, verdict, probability, seconds, rule, line, terms = row
+    at = moment(seconds)
+    assert at is not None
+    return Link(newer, older, probability, Reason(rule, line, json.loads(terms)), at, verdict)
 
 
 def _decisions() -> Any:

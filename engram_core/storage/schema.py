@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 HEAD = "0006"
@@ -129,6 +130,44 @@ facts = Table(
     Index("ix_facts_scope_id_session", "scope_id", "session"),
     Index("ix_facts_scope_id_importance", "scope_id", "pinned", "importance", "said_at"),
     Index("ix_facts_status", "status"),
+    Index(
+        "ix_facts_scope_id_slot",
+        "scope_id",
+        "slot_subject",
+        "slot_attribute",
+        sqlite_where=text("slot_subject IS NOT NULL"),
+        postgresql_where=text("slot_subject IS NOT NULL"),
+    ),
+    Index(
+        "ix_facts_superseded_by",
+        "superseded_by",
+        sqlite_where=text("superseded_by IS NOT NULL"),
+        postgresql_where=text("superseded_by IS NOT NULL"),
+    ),
+)
+
+# Who was derived from whom: the `sources` of facts, the other way round.
+lineage = Table(
+    "lineage",
+    metadata,
+    Column("source_id", String(36), primary_key=True),
+    Column("fact_id", String(36), primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+links = Table(
+    "links",
+    metadata,
+    Column("id", _Key, primary_key=True, autoincrement=True),
+    Column("scope_id", ForeignKey("scopes.id"), nullable=False),
+    Column("newer", String(36), nullable=False, index=True),
+    Column("older", String(36), nullable=False, index=True),
+    Column("verdict", String(8), nullable=False),
+    Column("probability", Float, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("rule", String(60), nullable=False),
+    Column("line", Text, nullable=False),
+    Column("terms", Text, nullable=False),
 )
 
 words = Table(

@@ -23,6 +23,7 @@ from engram_core.ports import (
     Features,
     ForgetScore,
     FreshVectors,
+    Link,
     Parked,
     Tally,
     UsageRow,
@@ -177,6 +178,7 @@ def apply(connection: Connection, batch: Batch) -> int:
     if batch.writes or batch.contexts:
         _apply_change(connection, change, last)
     save_decisions(connection, scope, batch.decisions, last)
+    _save_links(connection, scope, batch.links)
     for item in batch.parked:
         park(connection, scope, item)
     return last
@@ -219,6 +221,10 @@ def _insert_facts(connection: Connection, change: _Change, writes: Sequence[Writ
         rows.append(row)
     if rows:
         connection.execute(insert(t.facts), rows)
+    derived = [write.fact for write in writes if write.fact.sources]
+    if derived:
+        pairs = [{"source_id": id_, "fact_id": fact.id} for fact in derived for id_ in dict.fromkeys(fact.sources)]
+        connection.execute(insert(t.lineage), pairs)
 
 
 def _row(fact: Fact, features: Features) -> dict[str, Any]:
@@ -384,6 +390,25 @@ def save_decisions(connection: Connection, scope: int, decisions: Sequence[Decis
     ]
     if rows:
         connection.execute(insert(t.decisions), rows)
+
+
+def _save_links(connection: Connection, scope: int, links: Sequence[Link]) -> None:
+    rows = [
+        {
+            "scope_id": scope,
+            "newer": link.newer,
+            "older": link.older,
+            "verdict": link.verdict,
+            "probability": link.probability,
+            "at": epoch(link.at),
+            "rule": storable(link.reason.rule),
+            "line": storable(link.reason.line),
+            "terms": dumps(dict(link.reason.terms)),
+        }
+        for link in links
+    ]
+    if rows:
+        connection.execute(insert(t.links), rows)
 
 
 def park(connection: Connection, scope: int, item: Parked) -> None:

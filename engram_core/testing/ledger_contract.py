@@ -8,8 +8,9 @@ from __future__ import annotations
 from engram_core.testing.ledger_books import BooksClauses
 from engram_core.testing.ledger_commits import CommitClauses
 from engram_core.testing.ledger_forgetting import ForgettingClauses
+from engram_core.testing.ledger_links import LinkClauses
 from engram_core.testing.ledger_reads import ReadClauses
 
 
-class LedgerContract(CommitClauses, ReadClauses, BooksClauses, ForgettingClauses):
-    """Every clause: what commits keep, what reads find, and the books of recalls, settings and the index."""
+class LedgerContract(CommitClauses, ReadClauses, LinkClauses, BooksClauses, ForgettingClauses):
+    """Every clause: what commits keep, what reads find, what replaces what, and the books."""

@@ -67,17 +67,6 @@ class ForgettingClauses(LedgerFixtures):
         starts = ledger.session_starts(samples.state(ledger, ALICE).id)
         assert starts == {"s1": times[1].timestamp(), "s2": times[2].timestamp()}
 
-    def test_the_archive_is_read_from_a_time_on(self, ledger: Ledger) -> None:
-        facts = samples.add(ledger, ALICE, ["first", "second", "third"])
-        for said in facts[:2]:
-            ledger.commit(samples.archived(said)[1])
-        scope_id, at = samples.state(ledger, ALICE).id, samples.START.timestamp()
-        found = ledger.archived(scope_id, at)
-        assert [(row.id, row.status) for row in found] == [(said.id, "archived") for said in facts[:2]]
-        assert [row.body_stems.split() for row in found] == [["first"], ["second"]]
-        assert found == sorted(ledger.indexed([row.id for row in found]), key=lambda row: row.id)
-        assert ledger.archived(scope_id, at + 1) == []
-
     def test_a_score_changes_nothing_else(self, ledger: Ledger, another: Ledger) -> None:
         facts = samples.add(ledger, ALICE, [f"statement number {number}" for number in range(700)])
         before = samples.state(ledger, ALICE)

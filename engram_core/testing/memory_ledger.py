@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import Any, TypeVar
 
 from engram_core.domain.errors import Conflict, InvalidInput
-from engram_core.domain.fact import Fact, Status
+from engram_core.domain.fact import Fact, Slot, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
@@ -30,6 +30,7 @@ from engram_core.ports import (
     Generation,
     Indexed,
     Judged,
+    Link,
     Night,
     Parked,
     PolicyVersion,
@@ -71,6 +72,7 @@ class _State:
     episodes: dict[str, _Episode] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
     parked: list[Parked] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
 
 
 class MemoryLedger:
@@ -163,6 +165,29 @@ class MemoryLedger:
                     found.setdefault(item.features.key, item.fact)
         return found
 
+    def holders(self, scope: Scope, slots: Sequence[Slot]) -> list[Fact]:
+        with self._lock:
+            return [i.fact for i in self._of(scope) if i.fact.slot in slots and i.fact.is_recallable]
+
+    def predecessors(self, ids: Sequence[str]) -> list[Fact]:
+        with self._lock:
+            return [item.fact for item in self._state.facts.values() if item.fact.superseded_by in ids]
+
+    def derived(self, ids: Sequence[str]) -> list[Fact]:
+        with self._lock:
+            return [item.fact for item in self._state.facts.values() if not set(ids).isdisjoint(item.fact.sources)]
+
+    def links(self, ids: Sequence[str]) -> list[Link]:
+        with self._lock:
+            return [link for link in self._state.links if link.newer in ids or link.older in ids]
+
+    def links_unjudged(self, limit: int) -> list[Link]:
+        with self._lock:
+            words = Counter((link.newer, link.older) for link in self._state.links)
+            open_ = [i for i in self._state.links if i.verdict == "update" and i.probability < 1]
+            due = [i for i in open_ if words[i.newer, i.older] == 1]
+        return due[:limit]
+
     def tail(self, scope: Scope, session: str) -> Tail | None:
         with self._lock:
             said = [i for i in self._of(scope) if i.fact.origin.session == session and i.fact.is_recallable]
@@ -209,6 +234,7 @@ class MemoryLedger:
         if batch.writes or batch.contexts:
             state.scope_seq[batch.scope] = state.seq
         state.decisions += [replace(decision, seq=state.seq) for decision in batch.decisions]
+        state.links += batch.links
         for item in batch.parked:
             self.park(item)
         return state.seq
@@ -289,6 +315,9 @@ class MemoryLedger:
                 if len(held) > together:
                     found.append((-sum(weights[stem] for stem in held), item.born, item.fact.id))
         return [id_ for _, _, id_ in sorted(found)[:limit]]
+
+    def sharing(self, scope_id: int, asked: Sequence[Mapping[str, float]], limit: int) -> list[list[str]]:
+        return [self.matching(scope_id, weights, limit) for weights in asked]
 
     def said_between(self, scope_id: int, ranges: Sequence[tuple[float, float]], limit: int) -> list[str]:
         found: list[str] = []
@@ -477,18 +506,6 @@ class MemoryLedger:
             length=len(fact.text),
             forget_score=fact.forget_score,
         )
-
-    def archived(self, scope_id: int, since: float) -> list[Indexed]:
-        with self._lock:
-            found = [
-                item
-                for item in self._state.facts.values()
-                if self._state.scopes[item.fact.scope] == scope_id
-                and item.fact.status is Status.ARCHIVED
-                and item.fact.archived_at is not None
-                and item.fact.archived_at.timestamp() >= since
-            ]
-            return [self._indexed(item) for item in sorted(found, key=lambda item: item.born)]
 
     def session_starts(self, scope_id: int) -> dict[str, float]:
         starts: dict[str, float] = {}

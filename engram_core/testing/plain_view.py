@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_core.design import Ask, Candidates, Floats, Statistics
-from engram_core.domain.fact import Fact
+from engram_core.design import Alike, Ask, Candidates, Floats, Likeness, Statistics
+from engram_core.domain.fact import Fact, Slot
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
-from engram_core.measure.columns import columns_of, united
+from engram_core.measure import words
+from engram_core.measure.columns import columns_of, united, vectors
 from engram_core.measure.usefulness import NEUTRAL, decayed, posterior
 from engram_core.ports import Embedder, Indexed, LanguageModel, Ledger, ScopeState, Tally
 from engram_core.testing.fakes import WordHashEmbedder
@@ -56,6 +57,29 @@ class PlainView:
     def last_said(self, session: str) -> str | None:
         last = self.ledger.tail(self.scope, session)
         return last.text if last is not None else None
+
+    def holders(self, slots: Sequence[Slot]) -> list[Fact]:
+        return self.ledger.holders(self.scope, slots)
+
+    @property
+    def embedder_name(self) -> str:
+        return self.embedder.name
+
+    def alike(self, texts: Sequence[str], n: int, also: Sequence[str] = ()) -> Likeness:
+        embedded = self.embed([*texts, *also])
+        state = next(iter(self.ledger.scopes([self.scope])), None)
+        if state is None:
+            return Likeness([[] for _ in texts], embedded, 0, {})
+        stems = [list(dict.fromkeys(words.stems(text))) for text in texts]
+        known = self.ledger.frequencies(state.id, [stem for said in stems for stem in said])
+        found = []
+        for at, said in enumerate(stems):
+            ids = self.ledger.matching(state.id, {stem: 1.0 / known[stem][1] for stem in said if stem in known}, n)
+            rows = {row.id: row for row in self.ledger.indexed(ids)}
+            content = vectors([rows[id_].content for id_ in ids], embedded.shape[1])
+            cosines = (content @ embedded[at]).tolist()
+            found.append([Alike(*pair) for pair in zip(self.ledger.facts(ids), cosines, strict=True)])
+        return Likeness(found, embedded, state.recallable, {stem: counts[0] for stem, counts in known.items()})
 
     def facts(self, ids: Sequence[str]) -> list[Fact]:
         seen = {self.scope, *self.readable}

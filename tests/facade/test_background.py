@@ -85,3 +85,78 @@ def test_recall_never_calls_the_model(tmp_path):
         before = len(calls)
         memory.recall("What does Ana drink?")
         assert len(calls) == before == 1
+
+
+DECK = (
+    "My Italian deck has 300 flash cards and I review it daily.",
+    "My Italian deck has grown to 420 flash cards now.",
+)
+
+
+def judging(answer):
+    def complete(prompt: str) -> str:
+        return answer if "Which holds?" in prompt else "[]"
+
+    return complete
+
+
+def judged_deck(tmp_path, answer):
+    with Engram.open(tmp_path / "s", model=judging(answer)) as store:
+        memory = store.memory("a")
+        for number, text in enumerate(DECK):
+            memory.add(Message("user", text, speaker="Ana", id=f"m{number}"))
+        assert store.flush(30)
+        assert store.context.ledger.links_unjudged(10) == []
+        facts = memory.list(status="all")
+        return facts, memory.explain(facts[0].id).links[-1], memory.recall("How many cards has my deck?").text
+
+
+def test_a_model_may_say_that_a_possible_update_is_one(tmp_path):
+    (old, new), link, text = judged_deck(tmp_path, '{"verdict": "update"}')
+    assert (old.status, old.superseded_by) == ("archived", new.id)
+    assert old.archived_reason.startswith("judged")
+    assert (link["verdict"], link["probability"], link["rule"]) == ("update", 1.0, "judged")
+    assert "300" not in text
+
+
+def test_a_model_may_say_that_both_are_true_and_nonsense_says_so_too(tmp_path):
+    for number, answer in enumerate(('{"verdict": "both"}', "who knows", '{"verdict": "update"} {"verdict": "same"}')):
+        (old, _), link, text = judged_deck(tmp_path / str(number), answer)
+        assert old.status == "live"
+        assert link["verdict"] == "both"
+        assert "[earlier]" not in text
+
+
+def test_a_model_that_fails_leaves_the_link(tmp_path):
+    def broken(prompt: str) -> str:
+        if "Which holds?" in prompt:
+            raise OSError("no route to the model")
+        return "[]"
+
+    with Engram.open(tmp_path / "s", model=broken) as store:
+        memory = store.memory("a")
+        for text in DECK:
+            memory.add(Message("user", text, speaker="Ana"))
+        assert store.flush(30)
+        links = memory.explain(memory.list()[0].id).links
+        assert [(link["rule"], link["verdict"]) for link in links] == [
+            ("possible_update", "update"),
+            ("judge_failed", "update"),
+        ]
+        assert "[earlier]" in memory.recall("How many cards has my deck?").text
+
+
+def test_what_was_derived_from_a_superseded_fact_goes_and_comes_back_with_it(tmp_path):
+    stated = json.dumps([{"text": "Ana's home is Lisbon.", "kind": "profile", "importance": 0.5, "message": 1}])
+    with Engram.open(tmp_path / "s", model=scripted(stated, "[]")) as store:
+        memory = store.memory("a")
+        old = memory.add(Message("user", "I live in Lisbon.", speaker="Ana")).facts[0]
+        assert store.flush(30)
+        new = memory.add(Message("user", "I moved to Porto.", speaker="Ana")).facts[0]
+        assert store.flush(30)
+        (derived,) = memory.explain(old.id).derived
+        assert derived["status"] == "archived"
+        assert derived["archived_reason"].startswith("source_superseded")
+        assert [fact.text for fact in memory.list()] == ["I moved to Porto."]
+        memory.forget(new.id)
+        assert [fact.text for fact in memory.list()] == ["I live in Lisbon.", "Ana's home is Lisbon."]

@@ -18,6 +18,7 @@ from support_stores import Postgres
 
 import engram_core.storage
 from engram_core.domain.errors import SchemaTooNew
+from engram_core.domain.fact import Slot
 from engram_core.storage.engines import open_engines
 from engram_core.storage.ledger import SqlLedger
 from engram_core.storage.schema import HEAD, metadata
@@ -204,3 +205,22 @@ def test_postgres_commits_are_durable(postgres_url: str) -> None:
         with engine.connect() as connection:
             assert connection.execute(text("SHOW synchronous_commit")).scalar() == commit
     ledger.close()
+
+
+def test_what_an_older_store_derived_is_found_by_its_source(url: str) -> None:
+    ledger = SqlLedger(url)
+    (turn,) = samples.add(ledger, "a", ["a turn"])
+    stated = samples.fact(turn.scope, "stated from it", sources=(turn.id,), slot=Slot("ana", "home"))
+    ledger.commit(samples.batch(stated))
+    ledger.close()
+    engines = open_engines(url)
+    with engines.writer.begin() as connection:
+        config = scripts_config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0002")
+    engines.dispose()
+    again = SqlLedger(url)
+    assert again.derived([turn.id]) == [stated]
+    assert again.holders(turn.scope, [Slot("ana", "home")]) == [stated]
+    assert again.links([turn.id]) == []
+    again.close()

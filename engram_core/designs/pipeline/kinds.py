@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from engram_core.designs.pipeline.statements import sentences
 from engram_core.domain.fact import Slot
 from engram_core.measure.dates import MONTHS, RELATIVE_TIME
+from engram_core.measure.sentences import sentences
 
 
 def _any(*patterns: str, flags: int = re.IGNORECASE) -> re.Pattern[str]:
@@ -119,7 +119,12 @@ _CUES: Final = (
     ("insight", _INSIGHT),
     ("profile", _PROFILE),
 )
-_PREFERENCE_SLOTS: Final = ("preference for ", "favorite ")
+_PREFERENCE_SLOTS: Final = ("preference for ", "favorite ", "likes ", "tool for ")
+_INSTRUCTION_SLOTS: Final = ("instruction: ", "rule: ")
+_PROFILE_SLOTS: Final = frozenset(
+    "location employer job relationship age name salary income address city hometown country email phone birthday "
+    "nationality citizenship religion major school university college language timezone height weight".split()
+)
 
 
 def kind_of(text: str, slot: Slot | None = None) -> str:
@@ -132,8 +137,12 @@ def kind_of(text: str, slot: Slot | None = None) -> str:
     Returns:
         One of `BUILT_IN_KINDS`; `observation` when nothing tells. Questions give no cue.
     """
-    if slot is not None:
-        return "preference" if slot.attribute.startswith(_PREFERENCE_SLOTS) else "profile"
+    if slot is not None and slot.attribute.startswith(_PREFERENCE_SLOTS):
+        return "preference"
+    if slot is not None and slot.attribute.startswith(_INSTRUCTION_SLOTS):
+        return "instruction"
+    if slot is not None and slot.attribute in _PROFILE_SLOTS:
+        return "profile"
     telling = _telling(text)
     for kind, pattern in _CUES:
         if any(pattern.search(sentence) for sentence in telling):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from engram_core.domain.fact import MAX_TEXT_BYTES
+from engram_core.measure.sentences import spans
 from engram_core.measure.words import LONG_BODY_WORDS
 
 PART_WORDS: Final = 120
@@ -19,11 +20,6 @@ PART_WORDS: Final = 120
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _FENCE_LINE = re.compile(r"\s{0,3}(```|~~~)")
 _BULLET = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)]|[a-z][.)])\s")
-# The look-behind lets a match begin only where a run of dots begins: linear on hostile input.
-_SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”\u2019)\]]*(?=\s)|[。\uff01\uff1f]+[」』”\u2019]*|\n")
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|approx|No|Nr|Fig|Corp|Inc|Ltd|Co|[A-Z])|\be\.g|\bi\.e|\bcf)\.$"
-)
 _WORD = re.compile(r"\S+")
 
 
@@ -41,11 +37,6 @@ def words_in(text: str) -> float:
     Halves are not rounded, so that parts never weigh more than the sum of their pieces.
     """
     return len(text.split()) + len(_CJK.findall(text)) / 2
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences of `text`; a line break ends a sentence too."""
-    return [text[span.start : span.end] for span in _sentences(text, _Span(0, len(text)))]
 
 
 def split(text: str) -> list[str]:
@@ -153,16 +144,7 @@ def _lines(text: str, block: _Span) -> Iterator[_Span]:
 
 
 def _sentences(text: str, block: _Span) -> Iterator[_Span]:
-    start = block.start
-    for found in _SENTENCE_END.finditer(text, block.start, block.end):
-        # A title or an initial ("Dr. Smith") ends in a dot but not in a thought; a look back of 12 covers the longest.
-        if found[0] == "." and _ABBREVIATION.search(text[max(start, found.end() - 12) : found.end()]):
-            continue
-        if span := _trimmed(text, start, found.end()):
-            yield span
-        start = found.end()
-    if span := _trimmed(text, start, block.end):
-        yield span
+    return (_Span(*bounds) for bounds in spans(text, block.start, block.end))
 
 
 def _words(text: str, unit: _Span) -> Iterator[_Span]:

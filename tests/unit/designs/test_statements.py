@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engram_core.designs.pipeline.statements import PART_WORDS, sentences, split, words_in
+from engram_core.designs.pipeline.statements import PART_WORDS, split, words_in
 from engram_core.domain.fact import MAX_TEXT_BYTES
+from engram_core.measure.sentences import sentences
 
 pieces = st.sampled_from(
     [

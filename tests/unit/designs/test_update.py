@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import cast
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engram_core.design import View
+from engram_core.design import Alike, Likeness, View
 from engram_core.designs.pipeline.importance import EXPLICIT, NEUTRAL, importance_of
 from engram_core.designs.pipeline.update import update
 from engram_core.domain.change import Add, Change, Ignore, Merge
@@ -46,6 +47,18 @@ class FakeView:
     def last_said(self, session: str) -> str | None:
         said = [fact.text for fact in self.known if fact.origin.session == session]
         return said[-1] if said else None
+
+    def holders(self, slots: Sequence[Slot]) -> list[Fact]:
+        return [fact for fact in self.known if fact.slot in slots]
+
+    def alike(self, texts: Sequence[str], n: int, also: Sequence[str] = ()) -> Likeness:
+        facts = [Alike(fact, 0.6) for fact in self.known][:n]
+        vectors = np.ones((len(texts) + len(also), 4), dtype=np.float32) / 2
+        return Likeness([facts for _ in texts], vectors, len(self.known), {})
+
+    @property
+    def embedder_name(self) -> str:
+        return "wordllama"
 
 
 def run(*messages: Message, view: FakeView | None = None, principal: str = "user:alice") -> list[Change]:
