@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from engram_core.operations.consolidate import Consolidation
     from engram_core.operations.explain import FactExplanation, RecallExplanation
     from engram_core.operations.policy import PolicyChange
+    from engram_core.operations.schedule import Schedule
+    from engram_core.operations.sleep import ScopeNight, SleepReport
     from engram_core.operations.usage import UsageReport
     from engram_core.ports import Decision, Embedder, LanguageModel, PolicyVersion, TokenCounter
     from engram_core.turns import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, Alarm, NamedTurns, Turn, Turns, turn_name
@@ -84,6 +86,8 @@ _HOMES = {
     "operations.consolidate": ("Consolidation",),
     "operations.explain": ("FactExplanation", "RecallExplanation"),
     "operations.policy": ("PolicyChange",),
+    "operations.schedule": ("Schedule",),
+    "operations.sleep": ("ScopeNight", "SleepReport"),
     "operations.usage": ("UsageReport",),
     "ports": ("Decision", "Embedder", "LanguageModel", "PolicyVersion", "TokenCounter"),
     "turns": ("Alarm", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "NamedTurns", "Turn", "Turns", "turn_name"),
@@ -98,10 +102,10 @@ __all__ = [
     "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel",
     "Likeness", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "NamedTurns",
     "Origin", "Outcome", "PolicyChange", "PolicyVersion", "PrincipalSource", "Query", "Reason", "Recall",
-    "RecallExplanation", "RecallNotFound", "Restore", "Reweigh", "SchemaTooNew", "Scope", "ScopeSource", "Scored",
-    "ScoredFact", "Slot", "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede",
-    "TokenCounter", "Turn", "Turns", "Update", "Usage", "UsageReport", "View", "bind", "default_engram",
-    "strip_citations", "turn_name",
+    "RecallExplanation", "RecallNotFound", "Restore", "Reweigh", "Schedule", "SchemaTooNew", "Scope", "ScopeNight",
+    "ScopeSource", "Scored", "ScoredFact", "SleepReport", "Slot", "Split", "Statistics", "Status", "StoreClosed",
+    "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Update", "Usage", "UsageReport", "View",
+    "bind", "default_engram", "strip_citations", "turn_name",
 ]  # fmt: skip
 
 

@@ -122,7 +122,7 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         if reason is None and is_another and count_shown >= limits.k:
             reason = Reason("rank", f"{limits.k} better facts are shown already.", {"rank": place + 1})
         is_earlier = item.newer is not None and item.newer in shown
-        text = line_of(item.fact, is_earlier=is_earlier, is_archived=_is_archived(item.fact, limits))
+        text = line_of(item.fact, is_earlier=is_earlier, is_archived=_is_archived(item.shown_as, limits))
         if reason is None and text in seen:
             reason = Reason("same_text", f"The same words are shown already, at rank {seen[text] + 1}.")
         if reason is not None:
@@ -210,9 +210,9 @@ def _ruled_out(item: Ranked, limits: Limits, policy: MemoryPolicy) -> Reason | N
 
 
 def _is_archived(fact: Fact, limits: Limits) -> bool:
-    """Whether to say that a fact is archived: not where it still held at the time that is asked for."""
+    """Whether to say that a fact is archived: not where it held at the time asked for, or another says its words."""
     held = fact.valid_until is not None and fact.valid_until > limits.now
-    return not fact.is_recallable and not held
+    return not fact.is_recallable and not held and fact.consolidated_into is None
 
 
 def line_of(fact: Fact, *, is_earlier: bool = False, is_archived: bool = False) -> str:

@@ -165,7 +165,7 @@ def test_the_second_night_looks_at_what_is_new_only(store: Engram) -> None:
     memory = told(store, *OTHER)
     assert memory.consolidate(now=NOW).looked_at == 7
     assert memory.consolidate(now=NOW).looked_at == 0
-    memory.add(Message("user", "I like green tea with lemon in the morning.", speaker="Ana", id="n0"), now=NOW)
+    memory.add(Message("user", "I made green tea with lemon in the morning.", speaker="Ana", id="n0"), now=NOW)
     store.flush()
     plan = memory.consolidate(now=NOW)
     assert plan.looked_at == 1
@@ -175,7 +175,7 @@ def test_the_second_night_looks_at_what_is_new_only(store: Engram) -> None:
     assert fact.version == 2
     assert "lemon" in fact.text
     assert "n0" in fact.origin.message_ids
-    assert memory.recall("What do I like with lemon?", now=NOW).facts[0].message_ids[0] == "n0"
+    assert memory.recall("What did I make with lemon?", now=NOW).facts[0].message_ids[0] == "n0"
     memory.set_policy(cluster_size=4)
     assert memory.consolidate(dry_run=True, now=NOW).looked_at == 2, "another policy looks at everything again"
 

@@ -35,3 +35,12 @@ def upgrade() -> None:
     )
     op.create_index("ix_tallies_scope_id_tick", "tallies", ["scope_id", "tick"])
     op.create_index("ix_tallies_fact_id", "tallies", ["fact_id"])
+
+
+def downgrade() -> None:
+    """Forget what verdicts taught; the verdicts stay."""
+    op.drop_table("tallies")
+    op.drop_index("ix_usage_scope_id_id", table_name="usage")
+    op.drop_column("usage", "question")
+    op.drop_column("usage", "tick")
+    op.drop_column("scopes", "judged")

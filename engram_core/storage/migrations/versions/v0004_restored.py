@@ -18,3 +18,8 @@ depends_on = None
 def upgrade() -> None:
     """Add the column; nothing was restored by a person before."""
     op.add_column("facts", sa.Column("restored_at", sa.Float()))
+
+
+def downgrade() -> None:
+    """Forget when facts were restored."""
+    op.drop_column("facts", "restored_at")

@@ -37,3 +37,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["scope_id"], ["scopes.id"], name=op.f("fk_scope_nights_scope_id_scopes")),
         sa.PrimaryKeyConstraint("night_id", "scope_id", name=op.f("pk_scope_nights")),
     )
+
+
+def downgrade() -> None:
+    """Drop the books of the night; what nights did is in the facts' histories."""
+    op.drop_table("scope_nights")
+    op.drop_table("nights")
