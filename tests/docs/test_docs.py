@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import configparser
 import inspect
 import io
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from docs_support import PAGES, ROOT, Block, blocks, settled
 
 # LlamaIndex looks for an agent's steps with inspect.getmembers(), which touches pydantic's deprecated attributes.
@@ -30,7 +32,7 @@ pytestmark = [
     ),
 ]
 
-LANGUAGES = {"python", "console", "text", "json", "sql", "toml", ""}
+LANGUAGES = {"python", "console", "text", "json", "sql", "toml", "ini", "yaml", ""}
 
 
 def of_language(page: Path, language: str) -> list[Block]:
@@ -99,3 +101,13 @@ def test_few_blocks_are_not_run() -> None:
     """`no-run` is for what needs something a test cannot have, such as a database server."""
     unrun = [f"{page.name}:{block.line}" for page in PAGES for block in blocks(page) if "no-run" in block.words]
     assert len(unrun) <= 4, unrun
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_configurations_parse(page: Path) -> None:
+    """What is to be copied into a cluster or a timer is at least well-formed, and a CronJob calls what exists."""
+    for block in of_language(page, "ini"):
+        configparser.ConfigParser(strict=False).read_string(block.code)
+    for block in of_language(page, "yaml"):
+        for document in yaml.safe_load_all(block.code):
+            assert {"apiVersion", "kind", "metadata", "spec"} <= set(document)

@@ -146,7 +146,7 @@ def test_without_psycopg_postgresql_names_the_extra() -> None:
 # --- sync and async --------------------------------------------------------------------------------------------------
 
 # Cheap, or called by adapters from a thread that may block.
-WITHOUT_TWIN = {(Engram, "memory"), (Engram, "count_tokens"), (Engram, "note_failure"), (Engram, "wake")}
+WITHOUT_TWIN = {(Engram, name) for name in ("memory", "count_tokens", "note_failure", "wake", "schedule_sleep")}
 
 
 def verbs(owner: type) -> list[str]:
