@@ -110,7 +110,7 @@ class Candidates:
 
 
 class Alike(NamedTuple):
-    """A stored fact that shares rare words with a text, and the cosine of the two."""
+    """A stored fact that, among its neighbours, shares rare words with a text, and the cosine of the two."""
 
     fact: Fact
     cosine: float

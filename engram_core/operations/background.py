@@ -129,20 +129,29 @@ def judge_links(context: Context, now: datetime, *, stop: Callable[[], bool]) ->
 
 
 def _judge(context: Context, link: Link, now: datetime) -> None:
-    facts = {fact.id: fact for fact in context.ledger.facts([link.older, link.newer])}
-    newer = facts[link.newer]
-    is_open = all(fact.is_recallable for fact in facts.values())
-    word = _asked(context, link, facts) if is_open else _SKIPPED
-    plan = Plan(context, newer.scope, context.owner, now)
-    plan.links.append(replace(link, verdict=word.verdict, reason=word.reason, at=now))
-    with context.turnstiles.of(newer.scope):
-        if word.is_update:
-            _replace(context, plan, facts[link.older], newer, word.reason)
+    facts = _ends(context, link)
+    word = _asked(context, link, facts) if _are_recallable(facts) else _SKIPPED
+    scope = facts[link.newer].scope
+    with context.turnstiles.of(scope):
+        (state,) = context.ledger.scopes([scope])
+        facts = _ends(context, link)  # the model took its time, and others went on
+        plan = Plan(context, scope, context.owner, now)
+        plan.links.append(replace(link, verdict=word.verdict, reason=word.reason, at=now))
+        if word.is_update and _are_recallable(facts):
+            _replace(context, plan, facts[link.older], facts[link.newer], word.reason)
         try:
-            context.ledger.commit(plan.seal(None)[0])
+            context.ledger.commit(plan.seal(state.seq)[0])
         except Conflict:
-            return  # somebody changed a fact meanwhile; the link is still unjudged and comes up again
+            return  # another process changed something; the link is still unjudged and comes up again
     context.finder.wake()
+
+
+def _ends(context: Context, link: Link) -> dict[str, Fact]:
+    return {fact.id: fact for fact in context.ledger.facts([link.older, link.newer])}
+
+
+def _are_recallable(facts: Mapping[str, Fact]) -> bool:
+    return all(fact.is_recallable for fact in facts.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import pytest
 
 from engram_core import Engram, Message
 from engram_core.design import Ask, Candidates
+from engram_core.domain.fact import Slot
 from engram_core.domain.scope import Scope
 from engram_core.measure import words
 from engram_core.operations.add import view_of
@@ -128,3 +129,25 @@ def test_a_narrow_ask_finds_the_nearest(engram: Engram) -> None:
     assert best in found.ids
     if found.complete:
         assert len(found) == len(wanted)
+
+
+def test_alike_facts_are_of_this_very_scope_and_share_rare_words(engram: Engram) -> None:
+    real, plain = views(engram)
+    texts = [TEXTS[0], TEXTS[1], "nothing of the kind xyzzy"]
+    found, wanted = real.alike(texts, 3, ["one more"]), plain.alike(texts, 3, ["one more"])
+    assert found.vectors.shape == wanted.vectors.shape
+    assert np.allclose(found.vectors, wanted.vectors, atol=1e-3)
+    assert (found.facts, found.df) == (wanted.facts, wanted.df)
+    for near in found.found:
+        assert len(near) <= 3
+        assert all(fact.scope == OWN and fact.is_recallable for fact, _ in near)
+    assert found.found[0][0].cosine > 0.8
+    assert list(found.found[2]) == []
+
+
+def test_holders_equal_the_plain_view(engram: Engram) -> None:
+    engram.memory(OWN).add(Message("user", "I live in Lisbon.", speaker="Alice"))
+    real, plain = views(engram)
+    slot = Slot("alice", "location")
+    assert [fact.text for fact in real.holders([slot])] == ["I live in Lisbon."]
+    assert real.holders([slot]) == plain.holders([slot])
