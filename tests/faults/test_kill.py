@@ -253,10 +253,10 @@ def test_kills_while_the_index_is_written(zygote: Zygote, tmp_path: Path) -> Non
 @pytest.mark.full
 @pytest.mark.parametrize("seed", [2, 3, 4, 5])
 def test_fifty_kills(zygote: Zygote, tmp_path: Path, seed: int) -> None:
-    assert campaign(zygote, tmp_path, 50, seed=seed, recall_every=5) > 500
+    assert campaign(zygote, tmp_path, 50, seed=seed, recall_every=5) > 100
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("seed", [6, 7])
 def test_twenty_kills_while_the_index_is_written(zygote: Zygote, tmp_path: Path, seed: int) -> None:
-    assert campaign(zygote, tmp_path, 20, seed=seed, recall_every=2, aim=at_persist) > 500
+    assert campaign(zygote, tmp_path, 20, seed=seed, recall_every=2, aim=at_persist) > 100
