@@ -38,6 +38,11 @@ class Credit(NamedTuple):
     weight: float
     is_used: bool
 
+    @property
+    def is_evidence(self) -> bool:
+        """Whether it counts: a fact that was probably used, but not surely, speaks neither for nor against itself."""
+        return not self.is_used or self.weight > 0.0
+
 
 def credited(verdicts: Iterable[Mapping[str, Any]]) -> dict[str, Credit]:
     """What recorded verdicts add, by fact id. `unknown` adds nothing at all.
@@ -88,7 +93,7 @@ def tallied(
         for credit, sign in ((taken.get(fact_id), -1), (given.get(fact_id), +1)):
             if credit is not None:
                 tally = tally._replace(
-                    recalled=max(tally.recalled + sign * left, 0.0),
+                    recalled=max(tally.recalled + sign * left * credit.is_evidence, 0.0),
                     used=max(tally.used + sign * left * credit.weight, 0.0),
                     judged=max(tally.judged + sign, 0),
                     times_used=max(tally.times_used + sign * credit.is_used, 0),
