@@ -26,6 +26,8 @@ MAX_K = 300
 MAX_QUERY_BYTES = 32 * 1024
 _MARKER_DIGITS = 8
 """Decimal ones: they cost half the tokens of hexadecimal ones, and stored text cannot write a fence anyway."""
+_LONGEST_CHAIN = 3
+"""Links followed from a ranked fact to newer ones: each step is one more read of the ledger."""
 _READ_FIRST = 6
 """Facts read beyond what is asked for, before it is known how many of them the rules drop."""
 
@@ -166,7 +168,9 @@ def _newer_of(context: Context, ids: Sequence[str], admits: Callable[[Fact], boo
     """For each ranked fact the newest one that may replace it, by the last word on each pair; and for those again."""
     found: dict[str, succession.Newer] = {}
     wanted = list(ids)
-    while wanted:
+    for _ in range(_LONGEST_CHAIN):
+        if not wanted:
+            break
         here = set(wanted)
         words = {(link.newer, link.older): link for link in context.ledger.links(wanted) if link.older in here}
         said = [link for link in words.values() if link.verdict == "update"]
