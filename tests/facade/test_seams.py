@@ -1,0 +1,137 @@
+"""Where features meet: what was consolidated is superseded, forgotten, restored, corrected or asked for at another time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from engram_core import ChangeRefused, Engram, Memory, Message
+from engram_core.domain.fact import Fact
+from engram_core.testing.fakes import WordHashEmbedder
+
+START = datetime(2026, 1, 5, 9, tzinfo=UTC)
+DAY = timedelta(days=1)
+NIGHT = START + 30 * DAY
+TEA = (
+    "I drink green tea every morning.",
+    "Green tea with jasmine is my favourite drink.",
+    "I bought 3 kinds of green tea.",
+    "My green tea pot broke in May.",
+    "I prefer green tea to black tea.",
+)
+PERMIT = (
+    "My parking permit is valid until 1 March 2026.",
+    "My parking permit hangs in the car until 1 March 2026.",
+    "The parking permit costs 3 euros until 1 March 2026.",
+)
+BOAT = "The boat is moored in Faro beside the old mill."
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def memory(request, tmp_path):
+    url = ":memory:" if request.param == "memory" else tmp_path / "store"
+    with Engram.open(url, index="exact", embedder=WordHashEmbedder()) as engram:
+        memory = engram.memory("acme/ana")
+        memory.set_policy(cluster_size=3, cluster_similarity=0.6)
+        yield memory
+
+
+def said(memory: Memory, *texts: str, start: datetime = START, supersedes: Sequence[str] = ()) -> list[Fact]:
+    """One add a day; the stored facts."""
+    kept: list[Fact] = []
+    for number, text in enumerate(texts):
+        at = start + number * DAY
+        kept += memory.add(Message("user", text, speaker="Ana", at=at), supersedes=supersedes, now=at).facts
+    return kept
+
+
+def merged(memory: Memory, at: datetime = NIGHT) -> Fact:
+    """The one consolidated fact after a night."""
+    memory.consolidate(now=at)
+    (found,) = [fact for fact in memory.list() if fact.is_consolidated]
+    return found
+
+
+def shown(memory: Memory, query: str = "Which green tea do I drink?", **options) -> set[str]:
+    return {fact.fact.text for fact in memory.recall(query, now=NIGHT + 20 * DAY, **options).facts}
+
+
+# --- another time ---
+
+
+def test_another_time_shows_no_original_of_what_a_person_forgot(memory):
+    said(memory, *TEA)
+    memory.forget(merged(memory).id, now=NIGHT + DAY)
+    assert shown(memory, as_of=NIGHT) == shown(memory) == set()
+
+
+def test_the_archive_shows_a_forgotten_merged_fact_once_and_says_archived(memory):
+    said(memory, *TEA)
+    held = merged(memory)
+    memory.forget(held.id, now=NIGHT + DAY)
+    found = memory.recall("Which green tea do I drink?", include_archived=True, now=NIGHT + 2 * DAY)
+    assert [item.fact.id for item in found.facts] == [held.id]
+    assert found.facts[0].text.startswith("[archived] ")
+    then = memory.recall("Which green tea do I drink?", include_archived=True, as_of=NIGHT, now=NIGHT + 2 * DAY)
+    assert {item.fact.text for item in then.facts} == set(TEA)
+    assert all(item.text.startswith("[archived] ") for item in then.facts)
+
+
+def test_originals_hold_as_long_as_what_stands_for_them(memory):
+    said(memory, *TEA)
+    held = merged(memory)
+    said(memory, "I gave up hot drinks.", start=NIGHT + 5 * DAY, supersedes=[held.id])
+    assert shown(memory, as_of=NIGHT + DAY) == set(TEA)
+    assert shown(memory, as_of=NIGHT + 10 * DAY) == {"I gave up hot drinks."}
+
+
+def test_originals_hold_no_longer_than_they_said(memory):
+    said(memory, *PERMIT)
+    merged(memory, START + 4 * DAY)
+    assert shown(memory, "Is there a parking permit?", as_of=START + 20 * DAY) == set(PERMIT)
+    assert shown(memory, "Is there a parking permit?", as_of=START + 90 * DAY) == set()
+
+
+def test_at_another_time_a_newer_original_stands_above_the_older_fact(memory):
+    said(memory, *TEA[:2])
+    (older,) = said(memory, BOAT)
+    (newer,) = said(memory, TEA[3], start=START + 3 * DAY, supersedes=[older.id])
+    memory.restore(older.id, now=START + 4 * DAY)
+    assert newer.id in merged(memory).consolidated_from
+    assert {BOAT, TEA[3]} <= shown(memory, as_of=NIGHT)
+
+
+# --- withdrawing ---
+
+
+def test_forgetting_a_merged_fact_withdraws_what_its_originals_had_replaced(memory):
+    (older,) = said(memory, BOAT)
+    said(memory, *TEA[:3])
+    said(memory, TEA[3], start=START + 5 * DAY, supersedes=[older.id])
+    held = merged(memory)
+    assert memory.get(older.id).status == "archived"
+    memory.forget(held.id, now=NIGHT + DAY)
+    back = memory.get(older.id)
+    assert (back.status, back.superseded_by) == ("live", None)
+    assert memory.history(older.id)[-1].reason.rule == "successor_withdrawn"
+
+
+def test_what_a_person_forgot_stays_forgotten_when_its_successor_goes(memory):
+    (older,) = said(memory, "I live in Lisbon.")
+    (newer,) = said(memory, "From next month I live in Porto.", start=START + DAY, supersedes=[older.id])
+    assert memory.get(older.id).is_recallable
+    memory.forget(older.id, now=START + 2 * DAY)
+    assert "I live in Lisbon." not in shown(memory, "Where do I live?", as_of=START + 2 * DAY)
+    memory.forget(newer.id, now=START + 3 * DAY)
+    assert memory.get(older.id).status == "archived"
+    assert memory.restore(older.id, now=START + 4 * DAY).superseded_by is None
+
+
+# --- coming back and correcting ---
+
+
+# --- the warm start ---
+
+
