@@ -129,6 +129,17 @@ def test_what_a_person_forgot_stays_forgotten_when_its_successor_goes(memory):
     assert memory.restore(older.id, now=START + 4 * DAY).superseded_by is None
 
 
+def test_no_fact_ends_up_as_the_successor_of_its_own_successor(memory):
+    (lisbon,) = said(memory, "I live in Lisbon.")
+    (porto,) = said(memory, "From next month I live in Porto.", start=START + DAY, supersedes=[lisbon.id])
+    assert said(memory, "I live in Lisbon.", start=START + 2 * DAY, supersedes=[porto.id]) == []
+    stays, gone = memory.get(lisbon.id), memory.get(porto.id)
+    assert (stays.status, stays.superseded_by, stays.valid_until) == ("live", None, None)
+    assert (gone.status, gone.superseded_by) == ("archived", lisbon.id)
+    assert [item["id"] for item in memory.explain(lisbon.id).chain] == [lisbon.id, porto.id]
+    assert shown(memory, "Where do I live?") == {"I live in Lisbon."}
+
+
 # --- coming back and correcting ---
 
 
