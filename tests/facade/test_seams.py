@@ -140,7 +140,55 @@ def test_no_fact_ends_up_as_the_successor_of_its_own_successor(memory):
     assert shown(memory, "Where do I live?") == {"I live in Lisbon."}
 
 
+def test_what_is_about_to_be_replaced_is_not_consolidated(memory):
+    facts = said(memory, *TEA)
+    (newer,) = said(memory, "From next month I drink coffee.", start=START + 6 * DAY, supersedes=[f.id for f in facts])
+    planned = memory.consolidate(now=START + 7 * DAY)
+    assert planned.clusters == ()
+    memory.forget(newer.id, now=START + 8 * DAY)
+    assert merged(memory).consolidated_from == tuple(fact.id for fact in facts)
+
+
 # --- coming back and correcting ---
+
+
+def test_originals_that_a_person_restored_are_left_alone_by_the_night(memory):
+    facts = said(memory, *TEA)
+    held = merged(memory)
+    assert memory.restore(facts[0].id, now=NIGHT + DAY).restored_at == NIGHT + DAY
+    assert {fact.restored_at for fact in memory.split(held.id, now=NIGHT + DAY)} == {NIGHT + DAY}
+    memory.set_policy(max_facts=1, auto_forget=True, protect_days=0.0)
+    memory.engram.sleep(now=NIGHT + 3 * DAY)
+    assert len(memory.list()) == len(TEA)
+
+
+def test_originals_are_retained_as_long_as_what_stood_for_them(memory):
+    facts = said(memory, *TEA)
+    held = merged(memory)
+    memory.forget(held.id, now=NIGHT + 100 * DAY)
+    for refused in (memory.restore, memory.split):
+        with pytest.raises(ChangeRefused, match="retention_over"):
+            refused(facts[0].id if refused == memory.restore else held.id, now=NIGHT + 200 * DAY)
+    assert memory.restore(facts[0].id, now=NIGHT + 150 * DAY).is_recallable
+
+
+def test_an_original_is_not_corrected_behind_the_back_of_what_stands_for_it(memory):
+    facts = said(memory, *TEA)
+    merged(memory)
+    with pytest.raises(ChangeRefused, match="made_of_originals"):
+        memory.update(facts[0].id, text="I drink coffee every morning.", now=NIGHT)
+    memory.restore(facts[0].id, now=NIGHT)
+    assert memory.update(facts[0].id, text="I drink coffee every morning.", now=NIGHT).text.startswith("I drink coffee")
+
+
+def test_pruning_drops_no_fact_that_stands_for_others(memory):
+    said(memory, *TEA)
+    memory.set_policy(cluster_size=3, cluster_similarity=0.6, compression_strategy="summarize", protect_days=0.0)
+    held = merged(memory)
+    said(memory, f"{held.text} And more.", start=NIGHT + DAY)
+    memory.set_policy(cluster_size=2, cluster_similarity=0.6, compression_strategy="prune", protect_days=0.0)
+    memory.consolidate(now=NIGHT + 10 * DAY)
+    assert memory.get(held.id).is_recallable
 
 
 # --- the warm start ---
