@@ -194,3 +194,11 @@ def test_pruning_drops_no_fact_that_stands_for_others(memory):
 # --- the warm start ---
 
 
+def test_a_brief_obeys_the_pin_and_the_validity_of_a_merged_fact(memory):
+    said(memory, *TEA)
+    held = merged(memory)
+    said(memory, *(f"{BOAT} It was built in {year} by a very able carpenter." for year in range(1950, 1990)))
+    memory.update(held.id, pinned=True, now=NIGHT)
+    assert set(TEA) <= {fact.text for fact in memory.brief(max_tokens=120, now=NIGHT).facts}
+    memory.update(held.id, valid_until=NIGHT + DAY, now=NIGHT)
+    assert not set(TEA) & {fact.text for fact in memory.brief(now=NIGHT + 2 * DAY).facts}
