@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from engram_core import ChangeRefused, Engram, FactNotFound, Message
 from engram_core.domain.fact import Fact
@@ -23,16 +30,33 @@ SCOPE, SIBLING = "acme/support/ana", "acme/support/ben"
 REFUSALS = (ChangeRefused, FactNotFound)
 LINES = (
     # Slots that change value, and updates that are only linked.
-    "I live in Lisbon.", "I just moved to Porto.", "I moved to Oslo.", "My budget is $500", "My budget is $650 now.",
-    "From next month I live in Faro.", "The release is planned for May.", "The release moved to June instead.",
+    "I live in Lisbon.",
+    "I just moved to Porto.",
+    "I moved to Oslo.",
+    "My budget is $500",
+    "My budget is $650 now.",
+    "From next month I live in Faro.",
+    "The release is planned for May.",
+    "The release moved to June instead.",
     # Clusters, twins and near twins.
-    "I drink green tea every morning.", "Green tea with jasmine is my favourite drink.",
-    "I bought 3 kinds of green tea.", "My green tea pot broke in May.", "I prefer green tea to black tea.",
-    "I drink green tea every single morning.", "Green tea is what I drink every morning.",
-    "The cello lesson is on Monday.", "My cello teacher is strict.", "I bought a cello bow.", "The cello needs strings.",
+    "I drink green tea every morning.",
+    "Green tea with jasmine is my favourite drink.",
+    "I bought 3 kinds of green tea.",
+    "My green tea pot broke in May.",
+    "I prefer green tea to black tea.",
+    "I drink green tea every single morning.",
+    "Green tea is what I drink every morning.",
+    "The cello lesson is on Monday.",
+    "My cello teacher is strict.",
+    "I bought a cello bow.",
+    "The cello needs strings.",
     # Validity, questions, small talk.
-    "Until the end of March I work from home.", "My parking permit is valid until 1 March 2026.",
-    "Where does my train leave?", "Which green tea do I drink?", "Thanks!", "We sold the boat for 900 euros.",
+    "Until the end of March I work from home.",
+    "My parking permit is valid until 1 March 2026.",
+    "Where does my train leave?",
+    "Which green tea do I drink?",
+    "Thanks!",
+    "We sold the boat for 900 euros.",
 )
 QUESTIONS = (
     "Where do I live?", "Which green tea do I drink?", "What about the cello?", "What is my budget?",
@@ -63,8 +87,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.texts: dict[str, str] = {}
         self.recalls: list[str] = []
         self._open()
-        self.engram.memory(SIBLING).add([Message("user", line, speaker="Ben", at=START) for line in LINES[:6]], now=START)
+        self.engram.memory(SIBLING).add(
+            [Message("user", line, speaker="Ben", at=START) for line in LINES[:6]], now=START
+        )
         self.sibling = self._rows(SIBLING)
+        self.set_policy({"cluster_size": 3})
 
     def _open(self) -> None:
         self.engram = Engram.open(
@@ -159,7 +186,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(fields=st.sampled_from(POLICIES))
     def set_policy(self, fields: dict[str, object]) -> None:
-        self.memory.set_policy("default", **fields, now=self.now)
+        self.memory.set_policy("default", **{"cluster_similarity": 0.65, **fields}, now=self.now)
 
     @rule(
         query=st.sampled_from(QUESTIONS), k=st.sampled_from([1, 3, 8]), tokens=st.sampled_from([40, 120, 1_000]),
@@ -287,7 +314,9 @@ class AnyOrder(RuleBasedStateMachine):
     # --- hands ---
 
     def _messages(self, lines: list[str]) -> list[Message]:
-        return [Message("user", line, speaker="Ana", at=self.now + timedelta(minutes=n)) for n, line in enumerate(lines)]
+        return [
+            Message("user", line, speaker="Ana", at=self.now + timedelta(minutes=n)) for n, line in enumerate(lines)
+        ]
 
     def _kept(self, facts: tuple[Fact, ...]) -> None:
         self.texts |= {fact.id: fact.text for fact in facts}
