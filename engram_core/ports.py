@@ -591,7 +591,10 @@ class Ledger(Protocol):
         ...
 
     def worth(self, scope_id: int) -> dict[str, tuple[float, float]]:
-        """For each judged fact of a scope: its recalled and used weights, decayed to now, over all scopes' recalls."""
+        """For each judged fact of a scope: its recalled and used weights, decayed to now, over all scopes' recalls.
+
+        Evidence on an original counts for what stands for it; see `measure.usefulness.inherited`.
+        """
         ...
 
     def stored_counts(self, scope: Scope | None, *, below: bool) -> list[StoredCount]:

@@ -427,13 +427,15 @@ class MemoryLedger:
 
     def worth(self, scope_id: int) -> dict[str, tuple[float, float]]:
         with self._lock:
-            return usefulness.summed(
+            weights = usefulness.summed(
                 (tally, self._judged[scope])
                 for scope, tallies in self._tallies.items()
                 for tally in tallies.values()
                 if tally.fact_id in self._state.facts
                 and self._state.scopes[self._state.facts[tally.fact_id].fact.scope] == scope_id
             )
+            into = {id_: self._state.facts[id_].fact.consolidated_into for id_ in weights}
+            return usefulness.inherited(weights, into)
 
     def stored_counts(self, scope: Scope | None, *, below: bool) -> list[StoredCount]:
         with self._lock:

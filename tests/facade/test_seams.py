@@ -191,6 +191,22 @@ def test_pruning_drops_no_fact_that_stands_for_others(memory):
     assert memory.get(held.id).is_recallable
 
 
+# --- usefulness ---
+
+
+def test_the_use_of_originals_keeps_what_stands_for_them(memory):
+    said(memory, *TEA)
+    for _ in range(8):
+        found = memory.recall("What happened to my pot?", k=2, now=START + 6 * DAY)
+        assert memory.observe(found.id, "Your green tea pot broke in May.", now=START + 6 * DAY).used
+    held = merged(memory)
+    others = said(memory, BOAT, "Bea plays the viola.", start=START)
+    memory.set_policy(cluster_size=3, max_facts=1, auto_forget=True, protect_days=0.0, retention_floor=1.0)
+    memory.engram.sleep(now=NIGHT + 20 * DAY)
+    assert [fact.id for fact in memory.list()] == [held.id]
+    assert {memory.get(fact.id).status for fact in others} == {"archived"}
+
+
 # --- the warm start ---
 
 
