@@ -303,6 +303,11 @@ class RecallRow:
     dropped: Sequence[Mapping[str, Any]]
     stages: Mapping[str, float]
 
+    @property
+    def shown(self) -> list[str]:
+        """Ids of the facts that were shown, and of the originals that were rendered of merged ones."""
+        return list(dict.fromkeys(id_ for fact in self.facts for id_ in (fact["id"], *fact.get("members", ()))))
+
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:

@@ -420,7 +420,7 @@ class SqlLedger:
             row.degraded, row.policy_version, dumps(list(row.facts)), dumps(list(row.dropped)),
             dumps(dict(row.stages)),
         )  # fmt: skip
-        shown = [(fact["id"], row.id) for fact in row.facts]
+        shown = [(id_, row.id) for id_ in row.shown]
         with self._mapped(), self._observer_cursor() as cursor:
             cursor.execute(self._marked(_RECORD), values)
             if shown:

@@ -159,6 +159,17 @@ class BooksClauses(LedgerFixtures):
         assert found[shared.id] == pytest.approx((1 + DECAY, DECAY))
         assert set(ledger.worth(samples.state(ledger, ALICE).id)) == {own.id}
 
+    def test_originals_rendered_of_a_merged_fact_were_shown(self, ledger: Ledger) -> None:
+        one, two, whole = samples.add(ledger, ALICE, ["one", "two", "one; two"])
+        row = samples.recall_row(ALICE, whole)
+        row = replace(row, facts=[{**row.facts[0], "members": [one.id]}])
+        ledger.record_recall(row)
+        assert row.shown == [whole.id, one.id]
+        assert ledger.recalls_of(one.id, 5) == [row]
+        shown = {usage.fact_id: usage.shown for usage in ledger.fact_usages(ALICE, below=False)}
+        assert shown == {whole.id: 1, one.id: 1}
+        assert ledger.never_recalled(ALICE, 5, below=False) == [two.id]
+
     def test_what_stands_for_others_is_worth_what_the_best_of_them_is(self, ledger: Ledger) -> None:
         one, two, whole, rest = samples.add(ledger, ALICE, ["one", "two", "one; two", "rest"])
         self._judge(ledger, one, two, rest, used={one.id: 1.0}, unused=[two.id, rest.id])

@@ -207,6 +207,19 @@ def test_the_use_of_originals_keeps_what_stands_for_them(memory):
     assert {memory.get(fact.id).status for fact in others} == {"archived"}
 
 
+def test_what_recalls_made_of_an_original_is_told_of_it(memory):
+    said(memory, *TEA)
+    held = merged(memory)
+    found = memory.recall("What happened to my tea pot?", k=1, now=NIGHT)
+    memory.observe(found.id, "Your green tea pot broke in May.", now=NIGHT)
+    (best, *_) = found.facts[0].members
+    told = memory.explain(best)
+    assert (told.recalls[0]["rank"], told.recalls[0]["verdict"]) == (1, "used")
+    assert (told.usage["shown"], told.usage["used"]) == (1, 1)
+    memory.split(held.id, now=NIGHT)
+    assert best not in {item["id"] for item in memory.usage(now=NIGHT).never_recalled}
+
+
 # --- the warm start ---
 
 
