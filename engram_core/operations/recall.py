@@ -152,8 +152,9 @@ def _chosen(
     )
     marker = f"{context.rng.randrange(10**_MARKER_DIGITS):0{_MARKER_DIGITS}d}"
     reach = asked.k + _READ_FIRST
+    facts: dict[str, Fact] = {}
     while True:
-        scored, ranked, gone = _hydrated(context, ranking[:reach], readable, time, newer_of)
+        scored, ranked, gone = _hydrated(context, ranking[:reach], facts, readable, time, newer_of)
         watch.lap("ledger")
         packed = budget.pack(ranked, limits, policy, marker, context.counter.count)
         watch.lap("render")
@@ -170,6 +171,8 @@ def _newer_of(context: Context, ids: Sequence[str], time: Time) -> dict[str, suc
         here = set(wanted)
         words = {(link.newer, link.older): link for link in context.ledger.links(wanted) if link.older in here}
         said = [link for link in words.values() if link.verdict == "update"]
+        if not said:
+            break
         shown = _showable(context, [link.newer for link in said], time)
         fresh = {
             link.older: succession.Newer(link.newer, link.probability)
@@ -204,12 +207,14 @@ def _losers(choice: _Choice, asked: Asked) -> Iterator[Dropped]:
 def _hydrated(
     context: Context,
     scored: Sequence[Scored],
+    facts: dict[str, Fact],
     readable: frozenset[Scope],
     time: Time,
     newer_of: Mapping[str, succession.Newer],
 ) -> tuple[list[Scored], list[budget.Ranked], list[Dropped]]:
-    """Load what the design ranked and check every row again: scope, status and existence."""
-    facts = {fact.id: fact for fact in context.ledger.facts([item.fact_id for item in scored])}
+    """Load what the design ranked into `facts` and check every row again: scope, status and existence."""
+    unread = [item.fact_id for item in scored if item.fact_id not in facts]
+    facts |= {fact.id: fact for fact in context.ledger.facts(unread)}
     scored = _opened(context, scored, facts)
     stands = {} if time.is_now else stand_ins(context.ledger, facts.values())
     kept: list[Scored] = []
@@ -240,7 +245,9 @@ def _opened(context: Context, scored: Sequence[Scored], facts: dict[str, Fact]) 
     wanted = [*filter(None, into), *(id_ for fact in whole.values() for id_ in fact.consolidated_from)]
     if not wanted:
         return scored
-    facts |= {fact.id: fact for fact in context.ledger.facts([id_ for id_ in wanted if id_ not in facts])}
+    unread = [id_ for id_ in wanted if id_ not in facts]
+    if unread:
+        facts |= {fact.id: fact for fact in context.ledger.facts(unread)}
     named = {item.fact_id for item in scored}
     opened: list[Scored] = []
     for item in scored:
