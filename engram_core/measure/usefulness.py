@@ -117,6 +117,24 @@ def summed(tallies: Iterable[tuple[Tally, int]]) -> dict[str, tuple[float, float
     return sums
 
 
+def inherited(
+    weights: Mapping[str, tuple[float, float]], into: Mapping[str, str | None]
+) -> dict[str, tuple[float, float]]:
+    """The weights, where a fact that stands for others is as useful as the most useful of them and itself.
+
+    Args:
+        weights: Recalled and used weights by fact.
+        into: What stands for a fact, by its id; None if nothing does.
+    """
+    best = dict(weights)
+    for fact_id, own in weights.items():
+        stands = into.get(fact_id)
+        while stands is not None:
+            best[stands] = max(best.get(stands, own), own, key=lambda pair: posterior(*pair))
+            stands = into.get(stands)
+    return best
+
+
 def centred(recalled: NDArray[np.float64], used: NDArray[np.float64], age: NDArray[np.int64]) -> NDArray[np.float32]:
     """How much more often than an unknown fact each one is used.
 
