@@ -57,11 +57,11 @@ def _slept(view: View) -> str:
         where = f"at or below {view['scope']}; `engram list` shows the scopes" if view["scope"] else "yet"
         return f"There is no scope {where}: nothing to do."
     totals = view["totals"]
-    verb, night = ("would be", "Nothing was changed.") if view["dry_run"] else ("were", f"Night {view['id']}.")
+    to, night = ("to be ", "Nothing was changed.") if view["dry_run"] else ("", f"Night {view['id']}.")
     return (
-        f"{_count(totals['forgotten'], 'fact')} {verb} archived as forgettable and "
-        f"{_count(totals['clusters'], 'cluster')} consolidated: "
-        f"{_count(totals['vectors_saved'], 'live fact')} and {_count(totals['tokens_saved'], 'token')} fewer. {night}"
+        f"{_count(totals['forgotten'], 'fact')} {to}forgotten, {_count(totals['clusters'], 'cluster')} "
+        f"{to}consolidated: {_count(totals['vectors_saved'], 'live fact')} and "
+        f"{_count(totals['tokens_saved'], 'token')} fewer. {night}"
     )
 
 
@@ -108,14 +108,30 @@ def _plan(paper: Paper, item: View, texts: Mapping[str, str], *, with_all: bool)
 
 def nights(paper: Paper, view: View) -> None:
     """The latest nights."""
-    names = ("scopes", "forgotten", "clusters", "vectors_saved", "tokens_saved", "busy", "failed")
     rows = [
-        {"at": item["at"][:16], "scope": item["scope"] or "(all)", "id": item["id"]}
-        | {name.replace("_", " "): (item["totals"] or {}).get(name, "") for name in names}
+        {
+            "at": item["at"][:16],
+            "scope": item["scope"] or "(all)",
+            "state": _outcome_of(item["totals"]),
+            "id": item["id"],
+        }
+        | {name: (item["totals"] or {}).get(key, "") for name, key in _FIGURES.items()}
         for item in view["nights"]
     ]
-    counts = (Column(name.replace("_", " "), is_right=True) for name in names)
-    paper.table((Column("at"), Column("scope"), *counts, _ID), rows, under="id")
+    figures = (Column(name, is_right=True) for name in _FIGURES)
+    paper.table((Column("at"), Column("scope", is_wide=True), *figures, Column("state"), _ID), rows, under="id")
+    if not rows:
+        paper.remark("There was no night yet. `engram sleep --dry-run` shows what one would do.")
+
+
+_FIGURES = {"forgotten": "forgotten", "clusters": "clusters", "tokens": "tokens_saved"}
+
+
+def _outcome_of(totals: Mapping[str, int] | None) -> str:
+    if totals is None:
+        return "unfinished"  # killed, or still at work
+    trouble = [f"{totals[name]} {name}" for name in ("busy", "failed") if totals[name]]
+    return ", ".join(trouble) or "done"
 
 
 def usage(paper: Paper, view: View) -> None:
