@@ -28,7 +28,7 @@ SHOWN = {
         "is live again.",
     ],
     "why.py": [
-        "0.901 The office door code is 4711.",
+        "The office door code is 4711. {'dense': ",
         "[rank: 2 better facts are shown already.]",
         "edited: user:owner changed text.",
         "is archived (forgotten: The canteen closed.)",
