@@ -445,7 +445,7 @@ class Memory:
             InvalidInput: A blank query or a number out of range.
             StoreUnavailable: The ledger cannot be read.
         """
-        then = self._now(as_of) if as_of is not None else None
+        then = _moment(as_of, self.engram.context.clock, "as_of") if as_of is not None else None
         asked = recalling.Asked(
             query, k, max_tokens, min_score, frozenset(kinds), session, then, include_archived, cite
         )
@@ -848,9 +848,9 @@ class Memory:
         return await off_loop(self.set_policy, preset, version=version, now=now, **fields)
 
 
-def _moment(now: datetime | None, clock: Clock) -> datetime:
+def _moment(now: datetime | None, clock: Clock, name: str = "now") -> datetime:
     if now is not None and not isinstance(now, datetime):
-        raise InvalidInput(f"now must be a datetime, not {type(now).__name__}.")
+        raise InvalidInput(f"{name} must be a datetime, not {type(now).__name__}.")
     return aware(now) if now is not None else clock()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
 FORMATS: Final = (".svg", ".png")
 MAX_GROUPS: Final = 24
 """Scopes and kinds drawn; the ones that hold most. All of them are in the table and the JSON."""
-_COLOURS: Final = {"used": "#2a7f62", "unused": "#c9a227", "unknown": "#b8bec7", "never_recalled": "#b8bec7"}
+MAX_TICKS: Final = 8
+_EPOCH: Final = date(1970, 1, 1)
+_BAR_DAYS: Final = 5.5
+_MARGIN: Final = timedelta(days=5)
+_LEAST_SPAN: Final = timedelta(weeks=5)
+_COLOURS: Final = {"used": "#2a7f62", "unused": "#c9a227", "unknown": "#b8bec7", "never_recalled": "#dde1e7"}
 
 
 def check(path: Path) -> None:
@@ -59,33 +65,61 @@ def draw(view: View, path: Path) -> None:
 
 
 def _facts(axes: Axes, groups: list[dict[str, Any]]) -> None:
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
+    axes.set_title("Facts in recall", loc="left")
+    if not groups:
+        _nothing(axes, "no facts yet")
+        return
     labels = [f"{group['scope']}  {group['kind']}" for group in groups]
     parts = {
-        "used": [group["used"] for group in groups],
-        "unused": [group["recalled"] - group["used"] for group in groups],
-        "never_recalled": [group["never_recalled"] for group in groups],
+        "used": ("used in a response", [group["used"] for group in groups]),
+        "unused": ("recalled, not used", [group["recalled"] - group["used"] for group in groups]),
+        "never_recalled": ("never recalled", [group["never_recalled"] for group in groups]),
     }
-    names = {"used": "used in a response", "unused": "recalled, not used", "never_recalled": "never recalled"}
     start = [0] * len(groups)
-    for part, values in parts.items():
-        axes.barh(labels, values, left=start, color=_COLOURS[part], label=names[part])
+    for part, (name, values) in parts.items():
+        axes.barh(labels, values, left=start, height=0.7, color=_COLOURS[part], label=name)
         start = [sum(pair) for pair in zip(start, values, strict=True)]
+    for row, group in enumerate(groups):
+        axes.annotate(str(group["stored"]), (group["stored"], row), (4, 0), textcoords="offset points", va="center")
     axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.tick_params(axis="y", length=0)
     axes.set_xlabel("facts")
-    axes.legend(loc="best", frameon=False)
+    _legend(axes)
 
 
 def _weeks(axes: Axes, weeks: list[dict[str, Any]]) -> None:
-    labels = [week["start"] for week in weeks]
-    start = [0] * len(weeks)
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
+    axes.set_title("Verdicts by week", loc="left")
+    if not weeks:
+        _nothing(axes, "no verdicts yet")
+        return
+    starts = [date.fromisoformat(week["start"]) for week in weeks]
+    below = [0] * len(weeks)
     for part in ("used", "unused", "unknown"):
         values = [week[part] for week in weeks]
-        axes.bar(labels, values, bottom=start, color=_COLOURS[part], label=part)
-        start = [sum(pair) for pair in zip(start, values, strict=True)]
+        axes.bar(starts, values, bottom=below, width=_BAR_DAYS, color=_COLOURS[part], label=part)  # type: ignore[arg-type]  # dates are fine
+        below = [sum(pair) for pair in zip(below, values, strict=True)]
+    # Weeks without verdicts leave a gap, and one week alone is no wall.
+    last = max(starts)
+    axes.set_xlim(min(*starts, last - _LEAST_SPAN) - _MARGIN, last + _MARGIN)  # type: ignore[arg-type]
+    ticks = [last - timedelta(weeks=back) for back in range((last - min(starts)).days // 7 + 1)]
+    axes.set_xticks(ticks[:: -(-len(ticks) // MAX_TICKS)])  # type: ignore[arg-type]
+    axes.xaxis.set_major_formatter(lambda day, _: (_EPOCH + timedelta(days=day)).isoformat())
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("verdicts")
     axes.set_xlabel("week from")
-    axes.tick_params(axis="x", rotation=45)
-    if weeks:
-        axes.legend(loc="best", frameon=False)
-    else:
-        axes.text(0.5, 0.5, "no verdicts yet", ha="center", va="center", transform=axes.transAxes)
+    _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    """Above the bars on the right, where it hides none."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, borderaxespad=0.2, columnspacing=1.2)
+
+
+def _nothing(axes: Axes, words: str) -> None:
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, words, ha="center", va="center", color="#66707c", transform=axes.transAxes)

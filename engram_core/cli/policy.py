@@ -100,7 +100,8 @@ def diff(
 
     with place.open() as engram:
         memory = engram.memory(scope, principal=place.principal)
-        view = {"scope": scope, "against": against, **_difference(_other(memory, against), memory.policy)}
+        named, other = _other(memory, against)
+        view = {"scope": scope, "against": against, "before": named, **_difference(other, memory.policy)}
     return Result(view, partial(policy_tables.diff, view=view))
 
 
@@ -152,16 +153,20 @@ def _value(name: str, given: str) -> Any:
     return given
 
 
-def _other(memory: Memory, against: str) -> MemoryPolicy:
+def _other(memory: Memory, against: str) -> tuple[str, MemoryPolicy]:
+    """What AGAINST was understood as, and that policy."""
     from engram_core.domain.policy import PRESETS  # noqa: PLC0415
     from engram_core.operations import policy as policing  # noqa: PLC0415
 
     if against in PRESETS:
-        return PRESETS[against]
+        return f"the preset {against}", PRESETS[against]
     if against.isdigit():
         context = memory.engram.context
-        return policing.proposed(context, memory.scope, preset=None, version=int(against), fields={})
-    return memory.engram.memory(against, principal=memory.principal).policy
+        earlier = policing.proposed(context, memory.scope, preset=None, version=int(against), fields={})
+        return f"version {against} of {memory.scope}", earlier
+    source = memory.engram.memory(against, principal=memory.principal).policy_source
+    where = f"version {source.version} of {source.scope}" if source.scope else "the built-in default"
+    return f"in force in the scope {against} ({where})", source.policy
 
 
 def _difference(before: MemoryPolicy, after: MemoryPolicy) -> View:

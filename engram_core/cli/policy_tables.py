@@ -50,7 +50,9 @@ def changed(paper: Paper, view: View) -> None:
 def diff(paper: Paper, view: View) -> None:
     """The fields in which two policies differ."""
     _changes(paper, view["changes"])
-    paper.remark(f"before: {view['against']}; after: in force in {view['scope']}.")
+    if not view["changes"]:
+        paper.remark("No field differs.")
+    paper.remark(f"before: {view['before']}; after: in force in {view['scope']}.")
 
 
 def history(paper: Paper, view: View) -> None:

@@ -36,7 +36,7 @@ def added(paper: Paper, view: View, *, with_each: bool) -> None:
 
 def slept(paper: Paper, view: View, *, texts: Mapping[str, str], with_all: bool) -> None:
     """A night scope by scope; a rehearsal with every proposal and its reason."""
-    rows = [_night(item) for item in view["scopes"]]
+    rows = [_night(item, is_plan=view["dry_run"]) for item in view["scopes"]]
     columns = ("facts", "after", "forget", "clusters", "brief")
     paper.table((Column("scope"), Column("state"), *(Column(name, is_right=True) for name in columns)), rows)
     for item in view["scopes"]:
@@ -44,17 +44,28 @@ def slept(paper: Paper, view: View, *, texts: Mapping[str, str], with_all: bool)
             paper.line(f"{item['scope']}: {item['error']}", "bold red")
         if view["dry_run"] and item["state"] == "done":
             _plan(paper, item, texts, with_all=with_all)
+    paper.remark(_slept(view))
+    busy = view["totals"]["busy"]
+    if busy:
+        were = "was" if busy == 1 else "were"
+        paper.remark(f"{_count(busy, 'scope')} {were} left alone: another night is at work there. Run it again later.")
+
+
+def _slept(view: View) -> str:
+    """The night in one or two sentences."""
+    if not view["scopes"]:
+        where = f"at or below {view['scope']}; `engram list` shows the scopes" if view["scope"] else "yet"
+        return f"There is no scope {where}: nothing to do."
     totals = view["totals"]
-    verb = "would be" if view["dry_run"] else "were"
-    paper.remark(
-        f"{totals['forgotten']} facts {verb} archived as forgettable and {totals['clusters']} clusters consolidated: "
-        f"{totals['vectors_saved']} live facts and {totals['tokens_saved']} tokens fewer. Night {view['id']}."
+    to, night = ("to be ", "Nothing was changed.") if view["dry_run"] else ("", f"Night {view['id']}.")
+    return (
+        f"{_count(totals['forgotten'], 'fact')} {to}forgotten, {_count(totals['clusters'], 'cluster')} "
+        f"{to}consolidated: {_count(totals['vectors_saved'], 'live fact')} and "
+        f"{_count(totals['tokens_saved'], 'token')} fewer. {night}"
     )
-    if totals["busy"]:
-        paper.remark(f"{totals['busy']} scopes were left alone: another night is at work on them. Run it again later.")
 
 
-def _night(item: View) -> View:
+def _night(item: View, *, is_plan: bool) -> View:
     brief = item["brief"]
     return {
         "scope": item["scope"],
@@ -63,8 +74,14 @@ def _night(item: View) -> View:
         "after": item["live"][1],
         "forget": item["forget"].get("archive", ""),
         "clusters": item["consolidate"].get("done", ""),
-        "brief": f"{brief['before']['tokens']} > {brief['after']['tokens']} tokens" if brief else "",
+        "brief": _warm(brief, is_plan=is_plan) if brief else "",
     }
+
+
+def _warm(brief: View, *, is_plan: bool) -> str:
+    """Tokens of a warm start; a plan knows only those of today."""
+    before, after = brief["before"]["tokens"], brief["after"]["tokens"]
+    return f"{before} tokens" if is_plan else f"{before} > {after} tokens"
 
 
 def _plan(paper: Paper, item: View, texts: Mapping[str, str], *, with_all: bool) -> None:
@@ -91,14 +108,30 @@ def _plan(paper: Paper, item: View, texts: Mapping[str, str], *, with_all: bool)
 
 def nights(paper: Paper, view: View) -> None:
     """The latest nights."""
-    names = ("scopes", "forgotten", "clusters", "vectors_saved", "tokens_saved", "busy", "failed")
     rows = [
-        {"at": item["at"][:16], "scope": item["scope"] or "(all)", "id": item["id"]}
-        | {name.replace("_", " "): (item["totals"] or {}).get(name, "") for name in names}
+        {
+            "at": item["at"][:16],
+            "scope": item["scope"] or "(all)",
+            "state": _outcome_of(item["totals"]),
+            "id": item["id"],
+        }
+        | {name: (item["totals"] or {}).get(key, "") for name, key in _FIGURES.items()}
         for item in view["nights"]
     ]
-    counts = (Column(name.replace("_", " "), is_right=True) for name in names)
-    paper.table((Column("at"), Column("scope"), *counts, _ID), rows, under="id")
+    figures = (Column(name, is_right=True) for name in _FIGURES)
+    paper.table((Column("at"), Column("scope", is_wide=True), *figures, Column("state"), _ID), rows, under="id")
+    if not rows:
+        paper.remark("There was no night yet. `engram sleep --dry-run` shows what one would do.")
+
+
+_FIGURES = {"forgotten": "forgotten", "clusters": "clusters", "tokens": "tokens_saved"}
+
+
+def _outcome_of(totals: Mapping[str, int] | None) -> str:
+    if totals is None:
+        return "unfinished"  # killed, or still at work
+    trouble = [f"{totals[name]} {name}" for name in ("busy", "failed") if totals[name]]
+    return ", ".join(trouble) or "done"
 
 
 def usage(paper: Paper, view: View) -> None:
@@ -118,10 +151,14 @@ def usage(paper: Paper, view: View) -> None:
             facts = [{**item, "fact": item["text"]} for item in view[name]]
             paper.table((*lead, *numbers, _FACT, Column("kind"), _ID), facts, under="id")
     totals = view["totals"]
-    paper.remark(
-        f"{totals['stored']} facts stored, {totals['recalled']} recalled, {totals['used']} used in a response; "
-        f"{totals['never_recalled']} never recalled, {totals['never_used']} judged and never used."
-    )
+    if not view["groups"]:
+        where = f"at or below {view['scope']}; `engram list` shows the scopes" if view["scope"] else "yet"
+        paper.remark(f"There is no fact {where}.")
+    else:
+        paper.remark(
+            f"{_count(totals['stored'], 'fact')} stored, {totals['recalled']} recalled, {totals['used']} used in a "
+            f"response; {totals['never_recalled']} never recalled, {totals['never_used']} judged and never used."
+        )
     if "plot" in view:
         paper.remark(f"Drawn in {view['plot']}.")
 

@@ -210,7 +210,7 @@ _SENTENCE_START = re.compile(r"(?:^|[.!?:;\n]\s*|[\"\u201c(]\s*)$")
 
 
 def contradiction(one: str, other: str) -> str | None:
-    """Why two similar statements are not the same: numbers, negation, polarity or names; None if nothing says so.
+    """Why two similar statements are not the same: numbers, negation, polarity, names or their order; or None.
 
     It finds differences that similarity does not see. Words that merely differ are similarity's to judge.
     """
@@ -221,8 +221,11 @@ def contradiction(one: str, other: str) -> str | None:
         return "negation"
     if _are_opposed(set(re.findall(r"[\w']+", first)), set(re.findall(r"[\w']+", second))):
         return "polarity"
-    mine, theirs = names(one), names(other)
-    return "names" if mine - _folded_words(other) and theirs - _folded_words(one) else None
+    mine, theirs = _names(one), _names(other)
+    if mine.keys() - _folded_words(other) and theirs.keys() - _folded_words(one):
+        return "names"
+    # Who does what to whom: a mean of word vectors cannot see it.
+    return "order" if [name for name in mine if name in theirs] != [name for name in theirs if name in mine] else None
 
 
 def numbers(text: str) -> frozenset[str]:
@@ -232,13 +235,18 @@ def numbers(text: str) -> frozenset[str]:
 
 def names(text: str) -> frozenset[str]:
     """Capitalised words, lower-case; at the start of a sentence only those that can hardly be anything else."""
-    found = set()
+    return frozenset(_names(text))
+
+
+def _names(text: str) -> dict[str, None]:
+    """The same in order of first mention."""
+    found: dict[str, None] = {}
     for match in _CAPITALISED.finditer(text):
         word = match[0].lower().replace("\u2019", "'").partition("'")[0]
         is_first = _SENTENCE_START.search(text[: match.start()]) is not None
         if content.tokens(word) and not (is_first and word.endswith(("ed", "ing", "ly"))):
-            found.add(word)
-    return frozenset(found)
+            found[word] = None
+    return found
 
 
 def _folded_words(text: str) -> frozenset[str]:

@@ -34,6 +34,8 @@ class _Statement:
     following: str | None = None
     previous_text: str | None = None
     following_text: str | None = None
+    amendments: list[Decision] = field(default_factory=list)
+    """What this very plan decided about it after adding it."""
 
     @property
     def context_text(self) -> str:
@@ -72,7 +74,7 @@ class Plan:
         statement = next(item for item in self._new if item.fact.id == after.id)
         old, new = difference(statement.fact, after)
         statement.fact = after
-        self.decide(action, reason, fact_id=after.id, before=old, after=new)
+        statement.amendments.append(self._decision(action, reason, fact_id=after.id, before=old, after=new))
 
     def replace(self, before: Fact, after: Fact, reason: Reason, action: str, features: Features) -> None:
         """Plan a new state of an existing fact."""
@@ -101,18 +103,30 @@ class Plan:
     ) -> None:
         """Plan one row of history."""
         self._decisions.append(
-            Decision(
-                action=action,
-                scope=self.scope,
-                principal=self.principal,
-                at=self.now,
-                reason=reason,
-                fact_id=fact_id,
-                before=before,
-                after=after,
-                refused=refused,
-                episode_id=self.episode.id if self.episode else None,
-            )
+            self._decision(action, reason, fact_id=fact_id, before=before, after=after, refused=refused)
+        )
+
+    def _decision(
+        self,
+        action: str,
+        reason: Reason,
+        *,
+        fact_id: str | None,
+        before: dict[str, Any] | None,
+        after: dict[str, Any] | None,
+        refused: bool = False,
+    ) -> Decision:
+        return Decision(
+            action=action,
+            scope=self.scope,
+            principal=self.principal,
+            at=self.now,
+            reason=reason,
+            fact_id=fact_id,
+            before=before,
+            after=after,
+            refused=refused,
+            episode_id=self.episode.id if self.episode else None,
         )
 
     def seal(self, expect: int | None) -> tuple[Batch, tuple[Fact, ...]]:
@@ -125,8 +139,10 @@ class Plan:
             fact = replace(statement.fact, status=Status.PENDING) if is_waiting else statement.fact
             writes.append(Write(fact, _features(statement, content, vectors.get(statement.context_text))))
             facts.append(fact)
-            after = {"text": fact.text, "kind": fact.kind, "status": fact.status.value}
+            added = Status.LIVE if statement.amendments else fact.status
+            after = {"text": fact.text, "kind": fact.kind, "status": added.value}
             self.decide("add", statement.reason, fact_id=fact.id, after=after)
+            self._decisions += statement.amendments
         contexts = tuple(
             ContextWrite(tail.fact_id, following, tuple(words.stems(text)), vectors.get(text))
             for tail, following, text in self._tails.values()

@@ -7,7 +7,7 @@ A plan first, then one transaction per cluster: all of it or nothing. It judges 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -139,7 +139,13 @@ class Consolidated:
 
 
 def plan(
-    context: Context, scope: Scope, now: datetime, *, policy: MemoryPolicy | None = None, anew: bool = False
+    context: Context,
+    scope: Scope,
+    now: datetime,
+    *,
+    policy: MemoryPolicy | None = None,
+    anew: bool = False,
+    without: Collection[str] = (),
 ) -> Consolidation:
     """What to consolidate in one scope; it writes nothing.
 
@@ -149,6 +155,7 @@ def plan(
         now: Time of the judgement.
         policy: Default the scope's.
         anew: Look at every fact, not only at those changed since the last night.
+        without: Ids of facts to leave out: those that would be archived before, in a rehearsal.
 
     Returns:
         Deterministic for a given state. What was looked at last time is not looked at again, unless the policy's
@@ -165,7 +172,7 @@ def plan(
     state = states[0]
     least = likeness.raw(_nominal(policy), _related(context))
     mark = _mark(context, policy, least)
-    pool = _pool(context, state, 0 if anew else _seen(context, state.id, mark))
+    pool = _pool(context, state, 0 if anew else _seen(context, state.id, mark)).less(frozenset(without))
     planner = _Planner(context, scope, now, policy, least)
     found = tuple(planner.clusters(pool))
     again = _again(pool, found)
@@ -287,6 +294,10 @@ class _Pool:
 
     fresh: frozenset[str]
     rows: Sequence[_Row]
+
+    def less(self, ids: frozenset[str]) -> _Pool:
+        """The pool without some facts."""
+        return _Pool(self.fresh - ids, [row for row in self.rows if row.id not in ids]) if ids else self
 
 
 def _pool(context: Context, state: ScopeState, after: int) -> _Pool:

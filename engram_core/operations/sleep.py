@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -189,7 +189,7 @@ class _Night:
         live = self._live()
         warm = self._brief()
         forgotten = self._forget()
-        consolidated = self._consolidate()
+        consolidated = self._consolidate([row["id"] for row in forgotten["proposals"]])
         proposed = tuple(self._design())
         brief_ = {"max_tokens": BRIEF_TOKENS, "before": warm, "after": warm if self.dry_run else self._brief()}
         after = live - forgotten["archive"] - consolidated["vectors_saved"] if self.dry_run else self._live()
@@ -214,8 +214,9 @@ class _Night:
         refused = {id_: str(reason) for id_, reason in done.refused.items()}
         return told | {"archive": len(done.archived), "refused": refused}
 
-    def _consolidate(self) -> dict[str, Any]:
-        planned = consolidate.plan(self.context, self.scope, self.now)
+    def _consolidate(self, forgotten: Sequence[str]) -> dict[str, Any]:
+        """A rehearsal leaves out what it would have forgotten before; after the real thing these facts are gone."""
+        planned = consolidate.plan(self.context, self.scope, self.now, without=forgotten if self.dry_run else ())
         told = planned.to_dict() | {"done": len(planned.due)}
         self._moved("consolidate", 0, len(planned.due))
         if self.dry_run:

@@ -48,6 +48,8 @@ def test_history_and_diff(cli: Cli) -> None:
     assert rows[1]["change"] == "max_facts: 10000 → 9"
     assert cli.json("policy", "diff", SCOPE, "acme")["changes"] == {"max_facts": {"before": 10_000, "after": 9}}
     assert cli.json("policy", "diff", SCOPE, "1")["changes"] == {}
+    assert "before: version 1 of" in cli("policy", "diff", SCOPE, "1").err
+    assert "before: in force in the scope codng (the built-in default)" in cli("policy", "diff", SCOPE, "codng").err
     assert set(cli.json("policy", "diff", SCOPE)["changes"]) == {
         "max_facts", "decay_rate", "prioritize_types", "recency_weight",
     }  # fmt: skip

@@ -53,6 +53,11 @@ def test_it_is_drawn_and_the_same_data_draw_the_same(used: Cli, tmp_path: Path, 
         assert ET.parse(first).getroot().tag.endswith("svg")  # our own file
 
 
+def test_a_mistyped_scope_is_noticed(used: Cli) -> None:
+    said = used("usage", "acme/suport")
+    assert "There is no fact at or below acme/suport; `engram list` shows the scopes." in said.err
+
+
 def test_an_empty_store_is_drawn_too(cli: Cli, tmp_path: Path) -> None:
     with Engram.open(cli.store):
         pass

@@ -18,8 +18,17 @@ SHORT = sorted(path for path in EXAMPLES.glob("*.py") if path.name != "demo.py")
 MODEL_VARIABLES = ("ENGRAM_CHAT_MODEL", "OPENAI_MODEL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 SHOWN = {
     "quickstart.py": ["<memory-", "used   I moved to Lisbon in May."],
+    "night.py": [
+        "archived I live in Lisbon.",
+        "after:  ['Deploys are announced in the ops channel.'",
+        "forget Green tea with jasmine",
+        "missed least",
+        "merge I drink green tea every morning;",
+        "1 forgotten, 1 consolidated",
+        "is live again.",
+    ],
     "why.py": [
-        "0.901 The office door code is 4711.",
+        "The office door code is 4711. {'dense': ",
         "[rank: 2 better facts are shown already.]",
         "edited: user:owner changed text.",
         "is archived (forgotten: The canteen closed.)",
@@ -39,7 +48,7 @@ def run(program: list[str], directory: Path) -> subprocess.CompletedProcess[str]
 
 
 def test_there_are_examples() -> None:
-    assert {path.name for path in SHORT} >= {"quickstart.py", "why.py"}
+    assert {path.name for path in SHORT} >= {"quickstart.py", "why.py", "night.py"}
     assert CONVERSATION.is_file()
 
 

@@ -99,6 +99,19 @@ def test_a_rehearsal_plans_the_same_and_writes_nothing(store):
     }
 
 
+def test_a_plan_does_not_count_a_fact_twice(store):
+    """What would be forgotten is not there to be consolidated afterwards."""
+    memory = told(store)
+    memory.set_policy(max_facts=6, auto_forget=True, cluster_size=2)
+    (planned,) = store.sleep(dry_run=True, now=NIGHT).scopes
+    forgotten = {row["id"] for row in planned.forget["proposals"]}
+    assert len(forgotten) == 3
+    assert not forgotten.intersection(id_ for row in planned.consolidate["clusters"] for id_ in row["fact_ids"])
+    (done,) = store.sleep(now=NIGHT).scopes
+    assert planned.live == done.live
+    assert planned.consolidate["done"] == done.consolidate["done"]
+
+
 def test_without_auto_forget_facts_are_scored_and_stay(store):
     memory = told(store, texts=OTHER)
     store.sleep(now=NIGHT)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engram_core import ChangeRefused, Engram, FactNotFound, Message
+from engram_core import ChangeRefused, Engram, FactNotFound, InvalidInput, Message
 
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 LATER = START + timedelta(days=60)
@@ -289,3 +289,18 @@ def _check(memory):
             assert level.valid_until is not None
             level = facts[level.superseded_by]
         assert fact.status == "live" or fact.archived_reason
+
+
+def test_history_begins_with_the_addition_even_within_one_add(memory):
+    memory.add(["I live in Lisbon.", "I live in Porto now."], now=START)
+    old = memory.list(status="archived")[0]
+    history = memory.history(old.id)
+    assert [(item.action, (item.after or {}).get("status")) for item in history] == [
+        ("add", "live"),
+        ("supersede", "archived"),
+    ]
+
+
+def test_a_wrong_time_is_named(memory):
+    with pytest.raises(InvalidInput, match="as_of must be a datetime"):
+        memory.recall("Where do I live?", as_of="2024-05-01")

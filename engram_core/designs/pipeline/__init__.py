@@ -57,7 +57,7 @@ class Pipeline:
         return [Scored(found.ids[row], _terms_of(terms, row)) for row in kept]
 
     def sleep(self, view: View) -> Sequence[Change]:
-        """Nothing yet: the night is a later release."""
+        """Nothing: forgetting and consolidation are the night's own, the same for every design."""
         return []
 
 
