@@ -29,8 +29,10 @@ format: $(READY)
 bench: $(READY) ## The benchmarks behind docs/benchmarks.md
 	$(BIN)/python -m benchmarks.evidence
 	$(BIN)/python -m benchmarks.attribution
+	$(BIN)/python -m benchmarks.learning
 	$(BIN)/python -m benchmarks.recall_speed
 	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.capacity
 	$(BIN)/python -m benchmarks.consolidation
 	$(BIN)/python -m benchmarks.hooks
 	$(BIN)/python -m benchmarks.supersession
