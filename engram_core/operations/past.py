@@ -142,8 +142,8 @@ class PastView(ScopedView):
             facts = self.context.ledger.facts(ids)
             stands = stand_ins(self.context.ledger, facts)
             known = {fact.id for fact in facts if self.admits(fact, stands.get(fact.id))}
-            for row in page:
-                (kept if row.id in known else left)[row.id] = row
+            kept |= {row.id: row for row in page if row.id in known}
+            left |= {row.id: row for row in page if row.id not in known and row.into is not None}
         return sorted(_opened(kept, left), key=lambda row: (row.said_at, row.id))
 
     def _pages(self, state: ScopeState) -> Iterator[Sequence[Indexed]]:
