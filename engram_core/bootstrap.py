@@ -46,10 +46,10 @@ def open_store(
     from engram_core.models.bridges import as_embedder  # noqa: PLC0415 - loads lazily with the first store
     from engram_core.models.extraction import extract  # noqa: PLC0415
     from engram_core.models.judge import judge  # noqa: PLC0415
-    from engram_core.models.judging import judge as judge_update  # noqa: PLC0415
     from engram_core.models.language import as_language_model  # noqa: PLC0415
     from engram_core.models.sealed import SealedEmbedder  # noqa: PLC0415
     from engram_core.models.tokens import token_counter as counting  # noqa: PLC0415
+    from engram_core.models.update_judge import judge_update  # noqa: PLC0415
     from engram_core.storage.finder import LedgerFinder  # noqa: PLC0415
 
     if exact_limit < 0:

@@ -1,7 +1,7 @@
 """Clusters: which vectors lie so close together that one fact could stand for them. Pure numpy; it reads no text.
 
 A leader pass: each vector joins the most similar earlier leader or becomes one, so no vector is further from its
-leader than the threshold. Connected components would chain (docs/algorithms.md section 4). Vectors are compared with
+leader than the threshold. Connected components would chain (docs/algorithms.md section 7). Vectors are compared with
 leaders only, never all with all; a large group's leaders are looked up by cell.
 """
 

@@ -1,6 +1,6 @@
 """Content: what a text says, as tokens with weights, for the examiner. English; pure functions; it never ranks recalls.
 
-Attribution, supersession and consolidation compare texts by these tokens (docs/algorithms.md section 2). They are not
+Attribution, supersession and consolidation compare texts by these tokens (docs/algorithms.md section 3). They are not
 the stems of `measure.words`, which lexical search uses: numbers count here, chat filler does not, and relative dates
 are resolved against the day a statement was made.
 """

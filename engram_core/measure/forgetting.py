@@ -1,7 +1,7 @@
 """Forgetting: what a fact is worth keeping, as named terms, and which facts a scope can best do without. Pure numpy.
 
-The keep value is the one of algorithms.md section 7: importance, mild recency and use. It judges columns of facts; it
-reads nothing and archives nothing.
+The keep value is the one of docs/algorithms.md section 6: importance, mild recency and use. It judges columns of
+facts; it reads nothing and archives nothing.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Selection:
 def usefulness(recalls: Floats, uses: Floats) -> Floats:
     """How useful each fact has been, `(1 + u) / (5 + u + .1 (r - u))`: 0.2 for a fact that was never recalled.
 
-    Being shown without being used is weak evidence and counts a tenth (algorithms.md section 4).
+    Being shown without being used is weak evidence and counts a tenth (docs/algorithms.md section 6).
 
     Args:
         recalls: r, recalls with a verdict, (n,).

@@ -1,7 +1,7 @@
 """Likeness: how close two facts must be for one to stand for both. It turns a policy's number into a cosine; pure.
 
 A policy's `cluster_similarity` is nominal: embedders spread their cosines differently, and raw 0.8 is a near copy for
-one and common for another. The store's own embedder is measured on the sentences here (docs/algorithms.md section 4).
+one and common for another. The store's own embedder is measured on the sentences here (docs/algorithms.md section 7).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from engram_core.measure.clusters import Floats
 NOMINAL: Final = 0.8
 """The nominal similarity that `related` gives the raw cosine for; the founding note's trigger."""
 MEASURED: Final = {"wordllama": 0.48, "minilm": 0.60}
-"""Raw cosines measured on conversations (docs/algorithms.md section 4), by a part of the embedder's name."""
+"""Raw cosines measured on conversations (docs/algorithms.md section 7), by a part of the embedder's name."""
 BETWEEN: Final = 0.92
 """For any other embedder: how far from unrelated pairs (0) towards pairs about one matter (1), in mean cosine."""
 

@@ -1,6 +1,6 @@
 """Duplicates: a key that two statements share only if they say the same. It compares words; it never guesses.
 
-Similar is not the same: a changed number, name, date or negation is another fact (algorithms.md section 6), so
+Similar is not the same: a changed number, name, date or negation is another fact (docs/algorithms.md section 2), so
 whatever could carry meaning stays in the key, and only wording that cannot is left out.
 """
 

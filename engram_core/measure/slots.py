@@ -1,7 +1,7 @@
 """Slots: what a statement is about and what it says of it, when both can be told. Precision first; in doubt, nothing.
 
 A slot lets a new value replace an old fact, so the patterns are narrow: each has to cover the whole sentence. They
-follow docs/algorithms.md section 5. English; pure functions.
+follow docs/algorithms.md section 9. English; pure functions.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Updates: how likely a newer statement replaces an older one in free text. Pure; it ranks pairs and hides nothing.
 
-Numbers, names, dates and cues of both texts are compared by a small logistic ranker (docs/algorithms.md section 5,
+Numbers, names, dates and cues of both texts are compared by a small logistic ranker (docs/algorithms.md section 9,
 tier P). What it says is a link at most: never a reason to archive.
 """
 

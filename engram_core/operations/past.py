@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from engram_core.design import Ask, Candidates
-from engram_core.domain.fact import Fact, Status
+from engram_core.domain.fact import RECALLABLE, Fact, Status
 from engram_core.domain.policy import MemoryPolicy
-from engram_core.measure.columns import columns_of
+from engram_core.measure.columns import columns_of, members_of
 from engram_core.operations.supersede import STALE, is_forgotten
 from engram_core.operations.view import Part, ScopedView, counts_of, statistics_of
 from engram_core.ports import Indexed, Ledger, ScopeState
 
 _PAGE = 5_000
+_RECALLABLE = frozenset(status.value for status in RECALLABLE)
 _HIDDEN = frozenset({Status.QUARANTINED.value, Status.ERASED.value})
 
 
@@ -134,17 +135,29 @@ class PastView(ScopedView):
         return Part(columns_of(rows, self._dimension()), body, context, is_complete=True)
 
     def _admitted(self, state: ScopeState) -> list[Indexed]:
-        kept = []
+        kept: dict[str, Indexed] = {}
+        left: dict[str, Indexed] = {}
         for page in self._pages(state):
             ids = [row.id for row in page if row.status not in _HIDDEN]
             facts = self.context.ledger.facts(ids)
             stands = stand_ins(self.context.ledger, facts)
             known = {fact.id for fact in facts if self.admits(fact, stands.get(fact.id))}
-            kept += [row for row in page if row.id in known]
-        return sorted(kept, key=lambda row: (row.said_at, row.id))
+            kept |= {row.id: row for row in page if row.id in known}
+            left |= {row.id: row for row in page if row.id not in known and row.into is not None}
+        return sorted(_opened(kept, left), key=lambda row: (row.said_at, row.id))
 
     def _pages(self, state: ScopeState) -> Iterator[Sequence[Indexed]]:
         after = -1
         while page := self.context.ledger.changes(state.id, after, _PAGE):
             yield page
             after = page[-1].seq
+
+
+def _opened(kept: Mapping[str, Indexed], left: Mapping[str, Indexed]) -> list[Indexed]:
+    """The rows to rank: originals of what stands for them now in its place, however long they are archived."""
+    merged = {row.id: members_of(row) for row in kept.values() if row.status in _RECALLABLE}
+    held = {id_ for ids in merged.values() for id_ in ids}
+    return [
+        *(row for row in kept.values() if not any(id_ in kept or id_ in left for id_ in merged.get(row.id, ()))),
+        *(row for row in left.values() if row.id in held),
+    ]

@@ -154,9 +154,10 @@ def _chosen(
     )
     marker = f"{context.rng.randrange(10**_MARKER_DIGITS):0{_MARKER_DIGITS}d}"
     reach = asked.k + _READ_FIRST
+    named = frozenset(item.fact_id for item in ranking)
     facts: dict[str, Fact] = {}
     while True:
-        scored, ranked, gone = _hydrated(context, ranking[:reach], facts, readable, time, newer_of)
+        scored, ranked, gone = _hydrated(context, ranking[:reach], facts, named, readable, time, newer_of)
         watch.lap("ledger")
         packed = budget.pack(ranked, limits, policy, marker, context.counter.count)
         watch.lap("render")
@@ -212,6 +213,7 @@ def _hydrated(
     context: Context,
     scored: Sequence[Scored],
     facts: dict[str, Fact],
+    named: frozenset[str],
     readable: frozenset[Scope],
     time: Time,
     newer_of: Mapping[str, succession.Newer],
@@ -219,7 +221,7 @@ def _hydrated(
     """Load what the design ranked into `facts` and check every row again: scope, status and existence."""
     unread = [item.fact_id for item in scored if item.fact_id not in facts]
     facts |= {fact.id: fact for fact in context.ledger.facts(unread)}
-    scored = _opened(context, scored, facts)
+    scored = _opened(context, scored, facts, named)
     stands = {} if time.is_now else stand_ins(context.ledger, facts.values())
     kept: list[Scored] = []
     ranked: list[budget.Ranked] = []
@@ -242,7 +244,9 @@ def _hydrated(
     return kept, ranked, gone
 
 
-def _opened(context: Context, scored: Sequence[Scored], facts: dict[str, Fact]) -> Sequence[Scored]:
+def _opened(
+    context: Context, scored: Sequence[Scored], facts: dict[str, Fact], named: frozenset[str]
+) -> Sequence[Scored]:
     """Add to `facts` what merged facts need, and put originals in the place of a merged fact that a design named."""
     whole = {fact.id: fact for fact in facts.values() if fact.form == "merged" and fact.is_recallable}
     into = {fact.consolidated_into for fact in facts.values() if fact.consolidated_into} - facts.keys()
@@ -252,7 +256,6 @@ def _opened(context: Context, scored: Sequence[Scored], facts: dict[str, Fact]) 
     unread = [id_ for id_ in wanted if id_ not in facts]
     if unread:
         facts |= {fact.id: fact for fact in context.ledger.facts(unread)}
-    named = {item.fact_id for item in scored}
     opened: list[Scored] = []
     for item in scored:
         held = [id_ for id_ in whole[item.fact_id].consolidated_from if id_ in facts] if item.fact_id in whole else []

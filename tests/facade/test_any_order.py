@@ -9,6 +9,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from hypothesis.stateful import (
 
 from engram_core import ChangeRefused, Engram, FactNotFound, Message
 from engram_core.domain.fact import Fact
+from engram_core.measure.columns import standing
 from engram_core.testing.fakes import SequentialIds, WordHashEmbedder
 
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -63,11 +65,11 @@ QUESTIONS = (
     "When is the release?", "Where do I work?", "Is there a permit?",
 )  # fmt: skip
 POLICIES = (
-    {}, {"auto_forget": True, "max_facts": 4, "protect_days": 0.0}, {"auto_forget": True, "forget_threshold": 0.3},
+    {}, {"cluster_size": 3}, {"auto_forget": True, "max_facts": 4, "protect_days": 0.0}, {"auto_forget": True, "forget_threshold": 0.3},
     {"cluster_size": 2}, {"cluster_size": 3, "compression_strategy": "summarize"},
     {"cluster_size": 2, "compression_strategy": "prune", "protect_days": 0.0},
     {"cluster_size": 2, "compression_strategy": "summarize", "protect_days": 0.0},
-    {"cluster_size": 2, "cluster_similarity": 0.6, "protect_days": 0.0}, {"retain_archived_days": 5.0},
+    {"cluster_size": 2, "cluster_similarity": 0.6, "protect_days": 0.0}, {"retain_archived_days": 5.0}, {"design": "similarity"}, {"design": "recency", "cluster_size": 2},
     {"auto_forget": True, "max_facts": 2, "protect_days": 0.0, "retention_floor": 1.0, "cluster_size": 2},
 )  # fmt: skip
 
@@ -79,8 +81,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     exact_limit = 2_000
 
-    @initialize()
-    def opened(self) -> None:
+    @initialize(first=st.randoms(use_true_random=False), is_night=st.booleans())
+    def opened(self, first: random.Random, is_night: bool) -> None:
         self._place = tempfile.TemporaryDirectory()
         self._ids = SequentialIds()
         self.now = START
@@ -91,7 +93,11 @@ class AnyOrder(RuleBasedStateMachine):
             [Message("user", line, speaker="Ben", at=START) for line in LINES[:6]], now=START
         )
         self.sibling = self._rows(SIBLING)
-        self.set_policy({"cluster_size": 3})
+        self.set_policy(first.choice(POLICIES[1:]))
+        for _ in range(3):
+            self.add([first.choice(LINES) for _ in range(6)], first.choice([None, "s1"]))
+        if is_night:
+            self.consolidate(dry_run=False)
 
     def _open(self) -> None:
         self.engram = Engram.open(
@@ -136,7 +142,7 @@ class AnyOrder(RuleBasedStateMachine):
             told = {"valid_until": self.now + timedelta(days=3)} if fields == "until" else fields
             self.memory.update(fact.id, **told, now=self.now)
 
-    @rule(at=picks, dry_run=st.booleans())
+    @rule(at=picks, dry_run=st.sampled_from([False, False, True]))
     def forget(self, at: int, dry_run: bool) -> None:
         fact = self._live(at)
         if fact is not None:
@@ -161,13 +167,19 @@ class AnyOrder(RuleBasedStateMachine):
                 back = self.memory.split(fact.id, now=self.now)
                 assert {item.id for item in back} == set(fact.consolidated_from)
 
-    @rule(dry_run=st.booleans())
+    @rule(dry_run=st.sampled_from([False, False, True]))
     def consolidate(self, dry_run: bool) -> None:
         pinned = self._pinned()
         self.memory.consolidate(dry_run=dry_run, now=self.now)
         assert pinned <= self._pinned()
 
-    @rule()
+    @rule(what=st.sampled_from(["rehearse", "usage", "reopen", "brief"]), tokens=st.sampled_from([30, 200, 1_000]))
+    def look(self, what: str, tokens: int) -> None:
+        if what == "brief":
+            self.brief(tokens)
+        else:
+            {"rehearse": self.rehearse, "usage": self.usage, "reopen": self.reopen}[what]()
+
     def rehearse(self) -> None:
         before = self._rows(SCOPE)
         self.engram.sleep(dry_run=True, now=self.now)
@@ -226,7 +238,6 @@ class AnyOrder(RuleBasedStateMachine):
         usage = self.memory.observe(id_, answer, now=self.now)
         assert {*usage.used, *usage.unused, *usage.unknown} == {item["id"] for item in shown}
 
-    @rule(tokens=st.sampled_from([30, 200, 1_000]))
     def brief(self, tokens: int) -> None:
         told = self.memory.brief(max_tokens=tokens, now=self.now)
         assert told.tokens <= tokens
@@ -236,7 +247,6 @@ class AnyOrder(RuleBasedStateMachine):
             assert stands.is_recallable
             assert stands.valid_until is None or stands.valid_until > self.now
 
-    @rule()
     def usage(self) -> None:
         report = self.engram.usage(now=self.now)
         for group in report.groups:
@@ -249,7 +259,6 @@ class AnyOrder(RuleBasedStateMachine):
     def wait(self, days: int) -> None:
         self.now += timedelta(days=days)
 
-    @rule()
     def reopen(self) -> None:
         self.engram.close()
         self._open()
@@ -300,6 +309,20 @@ class AnyOrder(RuleBasedStateMachine):
         contexts = Counter(stem for row in rows for stem in set(row.context_stems.split()))
         known = self.engram.context.ledger.frequencies(state.id, sorted(contexts))
         assert {stem: (bodies[stem], contexts[stem]) for stem in contexts} == known
+
+    @invariant()
+    def what_is_held_in_memory_is_what_is_stored(self) -> None:
+        (state,) = self.engram.context.ledger.scopes([self.memory.scope]) or [None]
+        held = self.engram.context.finder.snapshot(state) if state is not None else None
+        if held is None:
+            return
+        rows = sorted(standing(self._indexed(state.id), ("live", "pending")), key=lambda row: row.id)
+        places = sorted(range(len(held.columns.ids)), key=held.columns.ids.__getitem__)
+        assert [held.columns.ids[place] for place in places] == [row.id for row in rows]
+        assert np.allclose(held.columns.importance[places], [row.importance for row in rows])
+        stems = sorted({stem for row in rows for stem in row.body_stems.split()})
+        bodies, _ = held.counts(stems)
+        assert (bodies[places] == [[row.body_stems.split().count(stem) for stem in stems] for row in rows]).all()
 
     @invariant()
     def the_sibling_is_untouched(self) -> None:

@@ -79,6 +79,18 @@ def test_the_archive_shows_a_forgotten_merged_fact_once_and_says_archived(memory
     assert all(item.text.startswith("[archived] ") for item in then.facts)
 
 
+@pytest.mark.parametrize("days", [20, 200])
+def test_the_archive_holds_no_original_twice(memory, days):
+    said(memory, *TEA, *(f"Green tea number {number} was bought in a shop." for number in range(12)))
+    memory.consolidate(now=NIGHT)
+    found = memory.recall("Which green tea did I buy?", k=2, include_archived=True, now=NIGHT + days * DAY)
+    shown = [id_ for item in found.facts for id_ in item.members or [item.fact.id]]
+    every = [*shown, *(item.fact_id for item in found.dropped)]
+    assert len(set(every)) == len(every)
+    assert all(item.fact.is_recallable for item in found.facts)
+    assert any(item.members for item in found.facts)
+
+
 def test_originals_hold_as_long_as_what_stands_for_them(memory):
     said(memory, *TEA)
     held = merged(memory)

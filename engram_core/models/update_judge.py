@@ -1,4 +1,4 @@
-"""Judging: a language model says of two statements whether the later replaces the earlier. It changes nothing.
+"""Update judge: a language model says of two statements whether the later replaces the earlier. It changes nothing.
 
 It sees pairs that were linked already, never the rest. What it cannot say clearly counts as "both are true".
 """
@@ -34,7 +34,7 @@ Return only a JSON object: {{"verdict": "update"}}, {{"verdict": "same"}} or {{"
 """
 
 
-def judge(older: str, newer: str, model: LanguageModel) -> Verdict:
+def judge_update(older: str, newer: str, model: LanguageModel) -> Verdict:
     """Whether `newer` replaces `older`.
 
     Returns:
