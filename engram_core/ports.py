@@ -303,6 +303,11 @@ class RecallRow:
     dropped: Sequence[Mapping[str, Any]]
     stages: Mapping[str, float]
 
+    @property
+    def shown(self) -> list[str]:
+        """Ids of the facts that were shown, and of the originals that were rendered of merged ones."""
+        return list(dict.fromkeys(id_ for fact in self.facts for id_ in (fact["id"], *fact.get("members", ()))))
+
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
@@ -591,7 +596,10 @@ class Ledger(Protocol):
         ...
 
     def worth(self, scope_id: int) -> dict[str, tuple[float, float]]:
-        """For each judged fact of a scope: its recalled and used weights, decayed to now, over all scopes' recalls."""
+        """For each judged fact of a scope: its recalled and used weights, decayed to now, over all scopes' recalls.
+
+        Evidence on an original counts for what stands for it; see `measure.usefulness.inherited`.
+        """
         ...
 
     def stored_counts(self, scope: Scope | None, *, below: bool) -> list[StoredCount]:

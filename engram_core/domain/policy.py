@@ -76,7 +76,7 @@ class MemoryPolicy(BaseModel):
     importance_weight: float = _share(0.15, "Score added per unit of (importance - 0.5).", "score")
     recency_weight: float = _share(0.0, "Score added for a brand-new fact, decaying by decay_rate per day.", "score")
     usefulness_weight: float = _share(
-        0.50, "Score added per unit of usefulness above that of a fact without verdicts; 0 learns nothing.", "score"
+        0.25, "Score added per unit of usefulness above that of a fact without verdicts; 0 learns nothing.", "score"
     )
     priority_weight: float = _share(0.05, "Score added to kinds in prioritize_types.", "score")
     cluster_similarity: float = _share(0.8, "Cosine above which the night sees facts as related.", "cosine")

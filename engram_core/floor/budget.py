@@ -30,12 +30,14 @@ class Ranked:
     Args:
         parent: The merged fact that `fact` is an original of and is shown as; None for a fact that stands for itself.
         newer: Id of a fact that may replace it; None if nothing does.
+        stands: The fact that stands for it, where another time or the archive is asked for; None if none does.
     """
 
     fact: Fact
     score: float
     parent: Fact | None = None
     newer: str | None = None
+    stands: Fact | None = None
 
     @property
     def shown_as(self) -> Fact:
@@ -122,7 +124,7 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         if reason is None and is_another and count_shown >= limits.k:
             reason = Reason("rank", f"{limits.k} better facts are shown already.", {"rank": place + 1})
         is_earlier = item.newer is not None and item.newer in shown
-        text = line_of(item.fact, is_earlier=is_earlier, is_archived=_is_archived(item.shown_as, limits))
+        text = line_of(item.fact, is_earlier=is_earlier, is_archived=_is_archived(item, limits))
         if reason is None and text in seen:
             reason = Reason("same_text", f"The same words are shown already, at rank {seen[text] + 1}.")
         if reason is not None:
@@ -209,10 +211,11 @@ def _ruled_out(item: Ranked, limits: Limits, policy: MemoryPolicy) -> Reason | N
     return None
 
 
-def _is_archived(fact: Fact, limits: Limits) -> bool:
+def _is_archived(item: Ranked, limits: Limits) -> bool:
     """Whether to say that a fact is archived: not where it held at the time asked for, or another says its words."""
+    fact = item.stands or item.shown_as
     held = fact.valid_until is not None and fact.valid_until > limits.now
-    return not fact.is_recallable and not held and fact.consolidated_into is None
+    return not fact.is_recallable and not held
 
 
 def line_of(fact: Fact, *, is_earlier: bool = False, is_archived: bool = False) -> str:

@@ -189,15 +189,19 @@ def _restore(change: Restore, court: _Court) -> Reason | None:
     fact = court.facts[change.fact_id]
     if fact.is_consolidated and not fact.consolidated_from:
         return Reason("originals_gone", f"Fact {change.fact_id} was split; its originals stand for themselves again.")
+    return _retention(fact, court)
+
+
+def _retention(fact: Fact, court: _Court) -> Reason | None:
+    """What a live consolidated fact stands for was never forgotten; it was when that fact was."""
+    while fact.consolidated_into is not None and fact.consolidated_into in court.facts:
+        fact = court.facts[fact.consolidated_into]
     archived_at, kept = fact.archived_at, court.policy.retain_archived_days
-    # What a consolidated fact stands for was never forgotten.
-    if archived_at is not None and fact.consolidated_into is None and court.now - archived_at > timedelta(days=kept):
-        days = (court.now - archived_at) / timedelta(days=1)
-        line = (
-            f"Fact {change.fact_id} was archived {days:.0f} days ago; the policy keeps what is archived for {kept:g}."
-        )
-        return Reason("retention_over", line, {"days": days, "retain_archived_days": kept})
-    return None
+    if archived_at is None or fact.consolidated_into is not None or court.now - archived_at <= timedelta(days=kept):
+        return None
+    days = (court.now - archived_at) / timedelta(days=1)
+    line = f"Fact {fact.id} was archived {days:.0f} days ago; the policy keeps what is archived for {kept:g}."
+    return Reason("retention_over", line, {"days": days, "retain_archived_days": kept})
 
 
 def _consolidate(change: Consolidate, court: _Court) -> Reason | None:
@@ -234,6 +238,8 @@ def _gathered(fact_id: str, court: _Court, is_forgetting: bool) -> Reason | None
     if refusal is None and court.facts[fact_id].status is not Status.LIVE:
         status = court.facts[fact_id].status
         refusal = Reason("not_live", f"Fact {fact_id} is {status}; only live facts are consolidated.")
+    if refusal is None and court.facts[fact_id].superseded_by is not None:
+        refusal = Reason("superseded", f"Fact {fact_id} is about to be replaced; it ends by itself.")
     if refusal is None and court.facts[fact_id].form == "apart" and not court.by_person:
         refusal = Reason("apart", f"Fact {fact_id} was taken out of a consolidated fact by a person.")
     return refusal
@@ -269,7 +275,7 @@ def _split(change: Split, court: _Court) -> Reason | None:
     refusal = _known(change.fact_id, court)
     if refusal is None and not court.facts[change.fact_id].consolidated_from:
         refusal = Reason("not_consolidated", f"Fact {change.fact_id} holds no originals that could come back.")
-    return refusal
+    return refusal or _retention(court.facts[change.fact_id], court)
 
 
 def _edit(after: Fact, court: _Court) -> Reason | None:
@@ -281,6 +287,9 @@ def _edit(after: Fact, court: _Court) -> Reason | None:
     before = court.facts[after.id]
     if before.consolidated_from and after.text != before.text:
         return Reason("made_of_originals", "Its text is made of its originals; split it to correct one.")
+    if before.consolidated_into is not None and after.text != before.text:
+        line = f"Fact {before.consolidated_into} says its words; restore it first to correct it."
+        return Reason("made_of_originals", line)
     if after.scope != before.scope:
         return Reason("other_scope", "An edit cannot move a fact to another scope.")
     if after.origin != before.origin or after.created_at != before.created_at:

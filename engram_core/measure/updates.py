@@ -24,7 +24,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_TOKEN: Final = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?|\d+(?:[.,:/]\d+)*|[%$€£.!?\n]")
+_TOKEN: Final = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?|(?<![^\W_])\d+(?:[.,:/]\d+)*|[%$€£.!?\n]")
 _NUMBER_WORDS: Final = dict(
     zip(
         "two four five six seven eight nine ten eleven twelve twice".split(),
@@ -65,11 +65,18 @@ _EVENT: Final = re.compile(
     r"read|wrote|sold|built|broke|caught|chose|drank|drove|fell|felt|found|heard|kept|paid|rode|said|sent|slept|spent|"
     r"spoke|stood|swam|taught|told|thought|wore|brought)\b"
 )
-_COUNTED: Final = re.compile(rf"\d|\b(?:{'|'.join(_NUMBER_WORDS)})\b", re.IGNORECASE)
+_COUNTED: Final = re.compile(rf"(?<![^\W_])\d|\b(?:{'|'.join(_NUMBER_WORDS)})\b", re.IGNORECASE)
 _QUOTE: Final = re.compile(r"(?<!\w)['\"“‘`]([^'\"“”‘’`\n]{1,20})['\"”’`](?!\w)")
 _NAME: Final = re.compile(r"(?<![.!?\n]\s)(?<!^)\b[A-Z][\w'-]*")
 _FIRST: Final = re.compile(r"\b(?:I|my|we|our|user|me)\b|\bI'")
 _MONTHS: Final = frozenset(content.stem(month) for month in MONTHS) - {"may"}
+_LABELS: Final = frozenset(
+    map(
+        content.stem,
+        "row number no item fact note chapter week day step part section page room line id test message session case "
+        "entry question task issue ticket level episode season volume figure table phase sprint batch lesson".split(),
+    )
+)
 _NEAR: Final = 6
 _FIRST_YEAR, _LAST_YEAR, _YEAR_DIGITS = 1900, 2100, 4
 
@@ -91,6 +98,7 @@ class Analysis:
         tokens: Distinct content tokens; `words` are those that are no numbers.
         names: Capitalised words inside sentences.
         cues: Cues of an update, strong or weak; `strong` whether one of them is strong.
+        labels: Numbers that name a thing ("row 7", "chapter 3") instead of counting it.
         left: Tokens of what the text says it leaves ("from X", "instead of X").
     """
 
@@ -98,6 +106,7 @@ class Analysis:
     words: frozenset[str]
     numbers: tuple[Number, ...]
     dates: frozenset[tuple[str, str]]
+    labels: frozenset[tuple[str, str]]
     names: frozenset[str]
     subject: str
     is_negated: bool
@@ -122,7 +131,7 @@ def may_update(text: str) -> bool:
 def analysed(text: str) -> Analysis:
     """Take a text apart; see `Analysis`."""
     tokens = frozenset(content.tokens(text))
-    numbers, dates = _numbers(text)
+    numbers, dates, labels = _numbers(text)
     strong = len(_STRONG.findall(text))
     lowered = [content.stem(word) for word in re.findall(r"[a-z]+", text.lower())]
     names = frozenset(found.lower() for found in _NAME.findall(text)) - {"i", "i'm", "i've", "i'd", "i'll"}
@@ -131,6 +140,7 @@ def analysed(text: str) -> Analysis:
         words=frozenset(token for token in tokens if not token[0].isdigit()),
         numbers=numbers,
         dates=dates,
+        labels=labels,
         names=frozenset(content.stem(name.removesuffix("'s")) for name in names if name not in MONTHS),
         subject=_subject(text),
         is_negated=_NEGATION.search(text) is not None,
@@ -158,12 +168,13 @@ def _subject(text: str) -> str:
     return found[0].lower() if found else ""
 
 
-def _numbers(text: str) -> tuple[tuple[Number, ...], frozenset[tuple[str, str]]]:
+def _numbers(text: str) -> tuple[tuple[Number, ...], frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
     raw = _TOKEN.findall(text.lower().replace("\u2019", "'"))
     stems = [content.tokens(word)[:1] for word in raw]
     values = [_value(word) for word in raw]
     numbers: dict[Number, None] = {}
     dates: set[tuple[str, str]] = set()
+    labels: set[tuple[str, str]] = set()
     for place, value in enumerate(values):
         if value is None:
             continue
@@ -179,10 +190,13 @@ def _numbers(text: str) -> tuple[tuple[Number, ...], frozenset[tuple[str, str]]]
         ):
             dates.add(("year", value))
             continue
+        if before in _LABELS:
+            labels.add((before, value))
+            continue
         near = range(max(0, place - _NEAR), min(len(raw), place + _NEAR + 1))
         context = frozenset(stems[at][0] for at in near if stems[at] and values[at] is None)
         numbers[Number(value, _unit(raw, stems, place), context)] = None
-    return tuple(numbers), frozenset(dates)
+    return tuple(numbers), frozenset(dates), frozenset(labels)
 
 
 def _value(word: str) -> str | None:
@@ -201,6 +215,11 @@ def _unit(raw: Sequence[str], stems: Sequence[list[str]], place: int) -> str:
     if raw[place + 1 : place + 2] == ["%"]:
         return "%"
     return _at(stems, place + 1) or _at(stems, place + 2)
+
+
+def are_two_things(old: Analysis, new: Analysis) -> bool:
+    """Whether the texts name different members of a series: what is said of row 7 says nothing of row 8."""
+    return bool(old.labels - new.labels) and bool(new.labels - old.labels)
 
 
 # --- the ranker ------------------------------------------------------------------------------------------------------

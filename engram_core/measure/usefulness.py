@@ -38,6 +38,11 @@ class Credit(NamedTuple):
     weight: float
     is_used: bool
 
+    @property
+    def is_evidence(self) -> bool:
+        """Whether it counts: a fact that was probably used, but not surely, speaks neither for nor against itself."""
+        return not self.is_used or self.weight > 0.0
+
 
 def credited(verdicts: Iterable[Mapping[str, Any]]) -> dict[str, Credit]:
     """What recorded verdicts add, by fact id. `unknown` adds nothing at all.
@@ -88,7 +93,7 @@ def tallied(
         for credit, sign in ((taken.get(fact_id), -1), (given.get(fact_id), +1)):
             if credit is not None:
                 tally = tally._replace(
-                    recalled=max(tally.recalled + sign * left, 0.0),
+                    recalled=max(tally.recalled + sign * left * credit.is_evidence, 0.0),
                     used=max(tally.used + sign * left * credit.weight, 0.0),
                     judged=max(tally.judged + sign, 0),
                     times_used=max(tally.times_used + sign * credit.is_used, 0),
@@ -110,6 +115,24 @@ def summed(tallies: Iterable[tuple[Tally, int]]) -> dict[str, tuple[float, float
         recalled, used = sums.get(tally.fact_id, (0.0, 0.0))
         sums[tally.fact_id] = (recalled + now.recalled, used + now.used)
     return sums
+
+
+def inherited(
+    weights: Mapping[str, tuple[float, float]], into: Mapping[str, str | None]
+) -> dict[str, tuple[float, float]]:
+    """The weights, where a fact that stands for others is as useful as the most useful of them and itself.
+
+    Args:
+        weights: Recalled and used weights by fact.
+        into: What stands for a fact, by its id; None if nothing does.
+    """
+    best = dict(weights)
+    for fact_id, own in weights.items():
+        stands = into.get(fact_id)
+        while stands is not None:
+            best[stands] = max(best.get(stands, own), own, key=lambda pair: posterior(*pair))
+            stands = into.get(stands)
+    return best
 
 
 def centred(recalled: NDArray[np.float64], used: NDArray[np.float64], age: NDArray[np.int64]) -> NDArray[np.float32]:

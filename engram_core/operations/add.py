@@ -374,6 +374,7 @@ class _Planning:
             reason = Reason("superseded_by_name", f"{self._plan.principal} named it as replaced by fact {by.id}.")
             if old.superseded_by == by.id:
                 continue
+            by = self._freed(by, old)
             change = Archive(id_, reason)
             refusal = legality.judge(
                 change, scope=self._plan.scope, facts={id_: old}, by_person=True, policy=self._view.policy,
@@ -384,6 +385,20 @@ class _Planning:
             if refusal is not None:
                 raise ChangeRefused(f"Refused by rule {refusal}")
             self._replace(old, by, reason)
+
+    def _freed(self, by: Fact, old: Fact) -> Fact:
+        """`by`, no longer marked as what `old` is about to replace, if it was: else they would replace each other."""
+        newer = by.superseded_by
+        while newer is not None and newer != old.id:
+            newer = next((fact.superseded_by for fact in self._view.facts([newer])), None)
+        if newer is None:
+            return by
+        after = superseding.reinstated(self._context, by)
+        reason = Reason("successor_withdrawn", f"Fact {old.id}, which was to supersede it, is superseded by it.")
+        before, new = difference(by, after)
+        self._plan.decide("restore", reason, fact_id=by.id, before=before, after=new)
+        self._changed[by.id] = after
+        return after
 
     def _outcome_of(self, message: Message, item: Screened) -> Outcome:
         if item.message is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -42,7 +42,7 @@ def brief(context: Context, scope: Scope, principal: str, max_tokens: int, now: 
         raise InvalidInput(f"max_tokens must be a whole number of at least 1, not {max_tokens!r}.")
     policy = context.ledger.policy(scope).policy
     states = context.ledger.scopes(list(access.readable(scope, principal, context.owner)))
-    facts = [fact for state in states for fact in _pool(context, state)]
+    facts = [item for state in states for item in _pool(context, state)]
     current = _once(_allowed(facts, policy, now))
     order = _order(current, policy, context.counter.count, max_tokens)
     marker = f"{context.rng.randrange(10**8):08d}"
@@ -51,7 +51,7 @@ def brief(context: Context, scope: Scope, principal: str, max_tokens: int, now: 
     return Brief(text, tokens, shown, context.counter.name)
 
 
-def _pool(context: Context, state: ScopeState) -> list[Fact]:
+def _pool(context: Context, state: ScopeState) -> list[budget.Ranked]:
     """The facts of a scope to choose from: all, or half by weight and half by age where there are too many."""
     ledger = context.ledger
     ids = ledger.weightiest(state.id, POOL if state.recallable <= POOL else POOL // 2)
@@ -60,12 +60,16 @@ def _pool(context: Context, state: ScopeState) -> list[Fact]:
     facts = ledger.facts(ids)
     members = ledger.facts([id_ for fact in facts if fact.form == "merged" for id_ in fact.consolidated_from][:POOL])
     opened = {fact.consolidated_into for fact in members}
-    return [*(fact for fact in facts if fact.id not in opened), *members]
+    held = {fact.id: fact for fact in facts if fact.id in opened}
+    alone = [budget.Ranked(fact, 0.0) for fact in facts if fact.id not in opened]
+    return [*alone, *(budget.Ranked(fact, 0.0, held.get(fact.consolidated_into or "")) for fact in members)]
 
 
-def _allowed(facts: Sequence[Fact], policy: MemoryPolicy, now: datetime) -> list[Fact]:
+def _allowed(facts: Sequence[budget.Ranked], policy: MemoryPolicy, now: datetime) -> list[Fact]:
+    """The facts that hold now; originals of a pinned fact count as pinned."""
     limits = budget.Limits(k=1, max_tokens=1, min_score=None, now=now)
-    return [fact for fact in facts if budget.ruled_out(budget.Ranked(fact, 0.0), limits, policy) is None]
+    allowed = [item for item in facts if budget.ruled_out(item, limits, policy) is None]
+    return [replace(item.fact, pinned=item.shown_as.pinned) for item in allowed]
 
 
 def _once(facts: Sequence[Fact]) -> list[Fact]:

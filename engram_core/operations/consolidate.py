@@ -373,6 +373,10 @@ class _Planner:
         facts = self._context.ledger.facts(ids)
         return [fact for fact in facts if fact.status is Status.LIVE and not fact.pinned and _may_meet(fact)]
 
+    def _expendable(self, ids: Sequence[str]) -> set[str]:
+        """The facts that may go as duplicates; one that stands for others would take them out of reach."""
+        return {fact.id for fact in self._eligible(ids) if not fact.consolidated_from}
+
     def _new(self, ids: Sequence[str]) -> Iterator[Cluster]:
         facts = sorted(self._eligible(ids), key=_when)
         if len(facts) < self._size:
@@ -404,7 +408,7 @@ class _Planner:
     def _joined(self, into: str, ids: Sequence[str]) -> Iterator[Cluster]:
         held = self._context.ledger.facts([into])
         facts = sorted(self._eligible(ids), key=_when)
-        if not held or held[0].status is not Status.LIVE or held[0].pinned or not facts:
+        if not held or held[0].status is not Status.LIVE or held[0].pinned or held[0].superseded_by or not facts:
             return
         leaves = self._context.ledger.facts(held[0].consolidated_from)
         everybody = sorted([*leaves, *facts], key=_when)
@@ -419,7 +423,7 @@ class _Planner:
         """Each fact goes to the first that says more, is near enough and contradicts it in nothing."""
         facts = {fact.id: fact for fact in self._context.ledger.facts([row.id for row in rows])}
         matrix = {row.id: vector for row, vector in zip(rows, _matrix(rows), strict=True)}
-        may_go = set(_ids(self._eligible(list(facts))))
+        may_go = self._expendable(list(facts))
         kept: dict[str, list[Fact]] = {}
         for fact in sorted(facts.values(), key=lambda fact: (not fact.pinned, *_weight(fact))):
             near = (
@@ -466,7 +470,7 @@ def _matrix(rows: Sequence[_Row]) -> clusters.Floats:
 
 
 def _may_meet(fact: Fact) -> bool:
-    return fact.slot is None and fact.form != "apart"
+    return fact.slot is None and fact.form != "apart" and fact.superseded_by is None
 
 
 def _when(fact: Fact) -> tuple[datetime, str]:

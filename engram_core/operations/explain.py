@@ -344,7 +344,8 @@ def _messages(episode: Episode | None) -> list[dict[str, Any]]:
 
 
 def _recalled(context: Context, row: RecallRow, fact_id: str) -> dict[str, Any]:
-    rank = next(place for place, item in enumerate(row.facts, 1) if item["id"] == fact_id)
+    ranks = (place for place, item in enumerate(row.facts, 1) if fact_id in (item["id"], *item.get("members", ())))
+    rank = next(ranks)
     return {
         "id": row.id,
         "at": row.at.isoformat(),

@@ -128,9 +128,11 @@ class _State:
         )
 
     def _question(self, judgement: Judged, vector: NDArray[np.float16]) -> _Question:
-        credited = usefulness.credited(judgement.verdicts)
-        places = [self.places.setdefault(id_, len(self.places)) for id_ in credited]
-        weights = np.array([credit.weight for credit in credited.values()], dtype=np.float32)
+        counted = {
+            id_: credit.weight for id_, credit in usefulness.credited(judgement.verdicts).items() if credit.is_evidence
+        }
+        places = [self.places.setdefault(id_, len(self.places)) for id_ in counted]
+        weights = np.array(list(counted.values()), dtype=np.float32)
         return _Question(vector, judgement.tick, np.array(places, dtype=np.int64), weights)
 
     def learnt(self, ids: Sequence[str], tick: int, asked: Floats | None) -> Learnt:

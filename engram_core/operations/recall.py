@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -19,13 +19,15 @@ from engram_core.measure import dates, succession
 from engram_core.measure.citations import strip_citations
 from engram_core.operations.add import view_of
 from engram_core.operations.context import Context
-from engram_core.operations.past import PastView, Time
+from engram_core.operations.past import PastView, Time, stand_ins
 from engram_core.ports import RecallRow
 
 MAX_K = 300
 MAX_QUERY_BYTES = 32 * 1024
 _MARKER_DIGITS = 8
 """Decimal ones: they cost half the tokens of hexadecimal ones, and stored text cannot write a fence anyway."""
+_LONGEST_CHAIN = 3
+"""Links followed from a ranked fact to newer ones: each step is one more read of the ledger."""
 _READ_FIRST = 6
 """Facts read beyond what is asked for, before it is known how many of them the rules drop."""
 
@@ -101,7 +103,7 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
     watch.lap("ledger")
     ranking = context.design(policy.policy.design).retrieve(Query(asked.text, asked.k, time.moment, asked.kinds), view)
     watch.lap("score", view.spent)
-    newer_of = _newer_of(context, [item.fact_id for item in ranking], time.admits)
+    newer_of = _newer_of(context, [item.fact_id for item in ranking], time)
     ranking = succession.placed(ranking, newer_of) if newer_of else ranking
     choice = _chosen(context, list(ranking), frozenset(readable), asked, policy.policy, time, watch, newer_of)
     packed = choice.packed
@@ -152,8 +154,9 @@ def _chosen(
     )
     marker = f"{context.rng.randrange(10**_MARKER_DIGITS):0{_MARKER_DIGITS}d}"
     reach = asked.k + _READ_FIRST
+    facts: dict[str, Fact] = {}
     while True:
-        scored, ranked, gone = _hydrated(context, ranking[:reach], readable, time, newer_of)
+        scored, ranked, gone = _hydrated(context, ranking[:reach], facts, readable, time, newer_of)
         watch.lap("ledger")
         packed = budget.pack(ranked, limits, policy, marker, context.counter.count)
         watch.lap("render")
@@ -162,15 +165,19 @@ def _chosen(
         reach = len(ranking)
 
 
-def _newer_of(context: Context, ids: Sequence[str], admits: Callable[[Fact], bool]) -> dict[str, succession.Newer]:
+def _newer_of(context: Context, ids: Sequence[str], time: Time) -> dict[str, succession.Newer]:
     """For each ranked fact the newest one that may replace it, by the last word on each pair; and for those again."""
     found: dict[str, succession.Newer] = {}
     wanted = list(ids)
-    while wanted:
+    for _ in range(_LONGEST_CHAIN):
+        if not wanted:
+            break
         here = set(wanted)
         words = {(link.newer, link.older): link for link in context.ledger.links(wanted) if link.older in here}
         said = [link for link in words.values() if link.verdict == "update"]
-        shown = _showable(context, [link.newer for link in said], admits)
+        if not said:
+            break
+        shown = _showable(context, [link.newer for link in said], time)
         fresh = {
             link.older: succession.Newer(link.newer, link.probability)
             for link in said
@@ -181,12 +188,15 @@ def _newer_of(context: Context, ids: Sequence[str], admits: Callable[[Fact], boo
     return found
 
 
-def _showable(context: Context, ids: Sequence[str], admits: Callable[[Fact], bool]) -> set[str]:
+def _showable(context: Context, ids: Sequence[str], time: Time) -> set[str]:
     """Those of the facts that may be shown, for themselves or as originals of a merged fact that may."""
     facts = {fact.id: fact for fact in context.ledger.facts(ids)}
+    if not time.is_now:
+        stands = stand_ins(context.ledger, facts.values())
+        return {id_ for id_, fact in facts.items() if time.admits(fact, stands.get(id_))}
     into = {fact.consolidated_into for fact in facts.values() if fact.consolidated_into} - facts.keys()
     facts |= {fact.id: fact for fact in context.ledger.facts(sorted(filter(None, into)))} if into else {}
-    return {id_ for id_ in ids if id_ in facts and admits(_parent(facts[id_], facts) or facts[id_])}
+    return {id_ for id_ in ids if id_ in facts and time.admits(_parent(facts[id_], facts) or facts[id_])}
 
 
 def _losers(choice: _Choice, asked: Asked) -> Iterator[Dropped]:
@@ -201,13 +211,16 @@ def _losers(choice: _Choice, asked: Asked) -> Iterator[Dropped]:
 def _hydrated(
     context: Context,
     scored: Sequence[Scored],
+    facts: dict[str, Fact],
     readable: frozenset[Scope],
     time: Time,
     newer_of: Mapping[str, succession.Newer],
 ) -> tuple[list[Scored], list[budget.Ranked], list[Dropped]]:
-    """Load what the design ranked and check every row again: scope, status and existence."""
-    facts = {fact.id: fact for fact in context.ledger.facts([item.fact_id for item in scored])}
+    """Load what the design ranked into `facts` and check every row again: scope, status and existence."""
+    unread = [item.fact_id for item in scored if item.fact_id not in facts]
+    facts |= {fact.id: fact for fact in context.ledger.facts(unread)}
     scored = _opened(context, scored, facts)
+    stands = {} if time.is_now else stand_ins(context.ledger, facts.values())
     kept: list[Scored] = []
     ranked: list[budget.Ranked] = []
     gone: list[Dropped] = []
@@ -215,11 +228,12 @@ def _hydrated(
         fact = facts.get(item.fact_id)
         # Of another time the originals are shown themselves: what stands for them now need not have been there.
         parent = _parent(fact, facts) if time.as_of is None else None
-        reason = _refusal(parent or fact, readable, time.admits)
+        reason = _refusal(parent or fact, readable, time, stands.get(item.fact_id) if parent is None else None)
         if reason is None and fact is not None:
             kept.append(item)
             newer = newer_of.get(item.fact_id)
-            ranked.append(budget.Ranked(fact, item.score, parent, newer.id if newer is not None else None))
+            newer_id = newer.id if newer is not None else None
+            ranked.append(budget.Ranked(fact, item.score, parent, newer_id, stands.get(item.fact_id)))
         elif reason is not None and fact is not None and fact.scope in readable:
             gone.append(Dropped(fact.id, fact.text, item.score, dict(item.terms), reason))
         elif reason is not None:
@@ -235,7 +249,9 @@ def _opened(context: Context, scored: Sequence[Scored], facts: dict[str, Fact]) 
     wanted = [*filter(None, into), *(id_ for fact in whole.values() for id_ in fact.consolidated_from)]
     if not wanted:
         return scored
-    facts |= {fact.id: fact for fact in context.ledger.facts([id_ for id_ in wanted if id_ not in facts])}
+    unread = [id_ for id_ in wanted if id_ not in facts]
+    if unread:
+        facts |= {fact.id: fact for fact in context.ledger.facts(unread)}
     named = {item.fact_id for item in scored}
     opened: list[Scored] = []
     for item in scored:
@@ -252,12 +268,12 @@ def _parent(fact: Fact | None, facts: Mapping[str, Fact]) -> Fact | None:
     return parent if parent.is_recallable and parent.scope == fact.scope else None
 
 
-def _refusal(fact: Fact | None, readable: frozenset[Scope], admits: Callable[[Fact], bool]) -> Reason | None:
+def _refusal(fact: Fact | None, readable: frozenset[Scope], time: Time, stands: Fact | None) -> Reason | None:
     if fact is None:
         return Reason("unknown_fact", "The design named a fact that does not exist.")
     if fact.scope not in readable:
         return Reason("not_readable", "It lies outside the scopes this principal may read.")
-    if not admits(fact):
+    if not time.admits(fact, stands):
         return Reason("status", f"It is {fact.status.value}.")
     return None
 

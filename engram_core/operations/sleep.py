@@ -203,10 +203,7 @@ class _Night:
         return {"tokens": found.tokens, "facts": len(found.facts)}
 
     def _forget(self) -> dict[str, Any]:
-        ledger = self.context.ledger
-        states = ledger.scopes([self.scope])
-        usefulness = ledger.worth(states[0].id) if states else {}
-        planned = forget.plan(self.context, self.scope, self.now, usefulness=usefulness)
+        planned = forget.plan(self.context, self.scope, self.now)
         told = planned.to_dict()
         self._moved("forget", 0, len(planned.archive))
         if self.dry_run:

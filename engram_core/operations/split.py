@@ -16,6 +16,7 @@ from engram_core.operations import edit
 from engram_core.operations.commit import Plan, features_again
 from engram_core.operations.consolidate import rebuilt
 from engram_core.operations.context import Context
+from engram_core.operations.past import chained
 
 _ATTEMPTS = 8
 
@@ -70,7 +71,8 @@ def _here(context: Context, scope: Scope, principal: str, fact_id: str) -> Fact:
 
 def _judge(context: Context, change: Split | Restore, fact: Fact, now: datetime) -> None:
     policy = context.ledger.policy(fact.scope).policy
-    refusal = legality.judge(change, scope=fact.scope, facts={fact.id: fact}, by_person=True, policy=policy, now=now)
+    facts = chained(context.ledger, [fact])
+    refusal = legality.judge(change, scope=fact.scope, facts=facts, by_person=True, policy=policy, now=now)
     if refusal is not None:
         raise ChangeRefused(f"Refused by rule {refusal}")
 
@@ -102,7 +104,13 @@ def _commit(
         features = features_again(context, fact, rows[fact.id])
         status = Status.LIVE if features.content is not None else Status.PENDING
         after = replace(
-            fact, status=status, archived_at=None, archived_reason=None, consolidated_into=None, form="apart"
+            fact,
+            status=status,
+            archived_at=None,
+            archived_reason=None,
+            restored_at=now,
+            consolidated_into=None,
+            form="apart",
         )
         done.replace(fact, after, why, "restore", features)
         back.append(after)

@@ -18,6 +18,8 @@ from engram_core.operations.context import Context
 
 STALE: Final = "source_superseded"
 """The rule that takes a derived fact out of recall together with its source."""
+FORGOTTEN: Final = "forgotten"
+"""The rule by which a person takes a fact out of recall."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,11 @@ class Step:
     after: Fact
     reason: Reason
     action: str
+
+
+def is_forgotten(fact: Fact) -> bool:
+    """Whether a person took it out of recall: only a person brings it back then."""
+    return (fact.archived_reason or "").startswith(f"{FORGOTTEN}:")
 
 
 def superseded(old: Fact, by: Fact, reason: Reason, now: datetime) -> Fact:
@@ -62,10 +69,11 @@ def reinstated(context: Context, fact: Fact) -> Fact:
 def withdrawn(context: Context, successor: Fact) -> list[Step]:
     """What comes back when a person withdraws `successor`: the facts it superseded, and what rests on them."""
     line = f"Fact {successor.id}, which had superseded it, was withdrawn."
+    # A consolidated fact takes its originals with it, and what they had superseded comes back.
     steps = [
         Step(fact, reinstated(context, fact), Reason("successor_withdrawn", line), "restore")
-        for fact in context.ledger.predecessors([successor.id])
-        if fact.scope == successor.scope and fact.status is not Status.ERASED
+        for fact in context.ledger.predecessors([successor.id, *successor.consolidated_from])
+        if fact.scope == successor.scope and fact.status is not Status.ERASED and not is_forgotten(fact)
     ]
     return [*steps, *fresh(context, [step.after for step in steps])]
 

@@ -69,7 +69,6 @@ class ScopedView:
     own: ScopeState | None = None
     question: str | None = None
     model: LanguageModel | None = None
-    """Epoch seconds: facts archived then or later are candidates too, found by scanning them."""
     degraded: bool = False
     reads: int = 0
     spent: dict[str, float] = field(default_factory=dict)

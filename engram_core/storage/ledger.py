@@ -420,7 +420,7 @@ class SqlLedger:
             row.degraded, row.policy_version, dumps(list(row.facts)), dumps(list(row.dropped)),
             dumps(dict(row.stages)),
         )  # fmt: skip
-        shown = [(fact["id"], row.id) for fact in row.facts]
+        shown = [(id_, row.id) for id_ in row.shown]
         with self._mapped(), self._observer_cursor() as cursor:
             cursor.execute(self._marked(_RECORD), values)
             if shown:
@@ -495,13 +495,14 @@ class SqlLedger:
 
     def worth(self, scope_id: int) -> dict[str, tuple[float, float]]:
         query = (
-            "SELECT t.fact_id, t.recalled, t.used, t.tick, s.judged FROM tallies t "
+            "SELECT t.fact_id, t.recalled, t.used, t.tick, s.judged, f.consolidated_into FROM tallies t "
             "JOIN facts f ON f.id=t.fact_id JOIN scopes s ON s.id=t.scope_id WHERE f.scope_id=?"
         )
-        return usefulness.summed(
-            (Tally(fact_id, recalled, used, tick=tick), judged)
-            for fact_id, recalled, used, tick, judged in self._read(query, (scope_id,))
+        rows = self._read(query, (scope_id,))
+        weights = usefulness.summed(
+            (Tally(fact_id, recalled, used, tick=tick), judged) for fact_id, recalled, used, tick, judged, _ in rows
         )
+        return usefulness.inherited(weights, {row[0]: row[-1] for row in rows})
 
     def stored_counts(self, scope: Scope | None, *, below: bool) -> list[StoredCount]:
         where, parameters = _inside(scope, below=below)

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engram_core.domain.errors import Conflict
-from engram_core.domain.fact import Fact
+from engram_core.domain.fact import Fact, Status
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
@@ -158,6 +158,26 @@ class BooksClauses(LedgerFixtures):
         assert set(found) == {shared.id}
         assert found[shared.id] == pytest.approx((1 + DECAY, DECAY))
         assert set(ledger.worth(samples.state(ledger, ALICE).id)) == {own.id}
+
+    def test_originals_rendered_of_a_merged_fact_were_shown(self, ledger: Ledger) -> None:
+        one, two, whole = samples.add(ledger, ALICE, ["one", "two", "one; two"])
+        row = samples.recall_row(ALICE, whole)
+        row = replace(row, facts=[{**row.facts[0], "members": [one.id]}])
+        ledger.record_recall(row)
+        assert row.shown == [whole.id, one.id]
+        assert ledger.recalls_of(one.id, 5) == [row]
+        shown = {usage.fact_id: usage.shown for usage in ledger.fact_usages(ALICE, below=False)}
+        assert shown == {whole.id: 1, one.id: 1}
+        assert ledger.never_recalled(ALICE, 5, below=False) == [two.id]
+
+    def test_what_stands_for_others_is_worth_what_the_best_of_them_is(self, ledger: Ledger) -> None:
+        one, two, whole, rest = samples.add(ledger, ALICE, ["one", "two", "one; two", "rest"])
+        self._judge(ledger, one, two, rest, used={one.id: 1.0}, unused=[two.id, rest.id])
+        for original in (one, two):
+            ledger.commit(samples.changed(original, status=Status.ARCHIVED, consolidated_into=whole.id)[1])
+        found = ledger.worth(samples.state(ledger, ALICE).id)
+        assert found[whole.id] == found[one.id]
+        assert found[rest.id] == found[two.id] < found[one.id]
 
     def test_judged_questions_come_back_in_order(self, ledger: Ledger, another: Ledger) -> None:
         (one,) = samples.add(ledger, ALICE, ["one"])

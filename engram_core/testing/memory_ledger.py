@@ -389,7 +389,7 @@ class MemoryLedger:
 
     def recalls_of(self, fact_id: str, limit: int) -> list[RecallRow]:
         with self._lock:
-            found = [row for row in self._recalls.values() if any(fact["id"] == fact_id for fact in row.facts)]
+            found = [row for row in self._recalls.values() if fact_id in row.shown]
         return sorted(found, key=lambda row: row.at, reverse=True)[:limit]
 
     def record_usage(self, row: UsageRow) -> None:
@@ -427,13 +427,15 @@ class MemoryLedger:
 
     def worth(self, scope_id: int) -> dict[str, tuple[float, float]]:
         with self._lock:
-            return usefulness.summed(
+            weights = usefulness.summed(
                 (tally, self._judged[scope])
                 for scope, tallies in self._tallies.items()
                 for tally in tallies.values()
                 if tally.fact_id in self._state.facts
                 and self._state.scopes[self._state.facts[tally.fact_id].fact.scope] == scope_id
             )
+            into = {id_: self._state.facts[id_].fact.consolidated_into for id_ in weights}
+            return usefulness.inherited(weights, into)
 
     def stored_counts(self, scope: Scope | None, *, below: bool) -> list[StoredCount]:
         with self._lock:
@@ -452,7 +454,7 @@ class MemoryLedger:
             return usage if usage is not None and usage.shown else None
 
     def _fact_usage(self, fact: Fact) -> FactUsage:
-        shown = sum(item["id"] == fact.id for row in self._recalls.values() for item in row.facts)
+        shown = sum(fact.id in row.shown for row in self._recalls.values())
         tallies = [(held[fact.id], self._judged[by]) for by, held in self._tallies.items() if fact.id in held]
         weights = usefulness.summed(tallies).get(fact.id, (0.0, 0.0))
         judged, used = (sum(getattr(tally, name) for tally, _ in tallies) for name in ("judged", "times_used"))
@@ -460,7 +462,7 @@ class MemoryLedger:
 
     def never_recalled(self, scope: Scope | None, limit: int, *, below: bool) -> list[str]:
         with self._lock:
-            shown = {item["id"] for row in self._recalls.values() for item in row.facts}
+            shown = {id_ for row in self._recalls.values() for id_ in row.shown}
             idle = [fact for fact in self._inside(scope, below=below) if fact.id not in shown]
             idle.sort(key=lambda fact: (-fact.importance, self._state.facts[fact.id].born))
             return [fact.id for fact in idle[:limit]]

@@ -136,7 +136,9 @@ def bm25(counts: Floats, lengths: Floats, asked: Floats, facts: int, total_words
     idf = np.log1p((facts - df + 0.5) / (df + 0.5))
     norm = K1 * (1 - B + B * lengths / max(total_words / facts, 1e-9))
     saturated = counts / (counts + norm[:, None] + np.float32(1e-12))
-    result: Floats = (saturated @ (asked * idf)).astype(np.float32)
+    # Every value is finite; yet some BLAS kernels now and then raise the flag for lanes that they do not use.
+    with np.errstate(invalid="ignore"):
+        result: Floats = (saturated @ (asked * idf)).astype(np.float32)
     return result
 
 

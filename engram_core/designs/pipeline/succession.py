@@ -237,6 +237,8 @@ def _best(
     ranked = sorted(older, key=lambda one: -(one.cosine + 0.5 * updates.overlap(one.analysis, new, rarity)))[:RANKED]
     best, strength, said = None, 1.0, {}
     for one in ranked:
+        if updates.are_two_things(one.analysis, new):
+            continue
         found = updates.judged(rankers, updates.features(one.analysis, new, one.cosine, rarity))
         reached = updates.strength(rankers, found)
         if reached >= strength and one.analysis.tokens != new.tokens:

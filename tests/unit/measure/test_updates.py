@@ -13,6 +13,7 @@ from engram_core.measure.updates import (
     FEATURES,
     OWN,
     analysed,
+    are_two_things,
     features,
     judged,
     may_update,
@@ -39,6 +40,15 @@ def test_days_are_dates_not_numbers() -> None:
     assert found.numbers == ()
     assert found.dates == {("may", "3"), ("june", "4")}
     assert found.strong
+
+
+def test_a_series_is_not_a_history() -> None:
+    first, second = analysed("Row 7 of the garden has 3 tulips"), analysed("Row 8 of the garden has 5 tulips")
+    assert first.labels == {("row", "7")}
+    assert are_two_things(first, second)
+    assert not are_two_things(first, analysed("Row 7 of the garden now has 5 tulips"))
+    assert analysed("s9n0p0 is a name").numbers == ()
+    assert not may_update("red cat s9n0p0")
 
 
 def test_what_a_text_leaves_is_known() -> None:

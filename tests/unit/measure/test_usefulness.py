@@ -60,6 +60,12 @@ def test_a_fact_without_verdicts_is_exactly_neutral() -> None:
     assert posterior(0, 0) == NEUTRAL
 
 
+def test_a_probable_use_speaks_neither_for_nor_against() -> None:
+    (tally,) = tallied({}, 1, {"f": Credit(0.0, is_used=True)})
+    assert tally == ("f", 0.0, 0.0, 1, 1, 1)
+    assert gain(tally, 1) == 0.0
+
+
 @given(st.lists(st.none() | outcome, max_size=40))
 def test_the_effect_is_bounded_and_evidence_is_no_more_than_was_given(outcomes: list[Credit | None]) -> None:
     tally = after(outcomes)
@@ -71,7 +77,7 @@ def test_the_effect_is_bounded_and_evidence_is_no_more_than_was_given(outcomes: 
 
 @given(st.lists(st.none() | outcome, max_size=20), weights)
 def test_use_raises_and_disuse_lowers(outcomes: list[Credit | None], weight: float) -> None:
-    unused, used = (after([*outcomes, Credit(share, is_used=True)]) for share in (0.0, weight))
+    unused, used = (after([*outcomes, credit]) for credit in (Credit(0.0, is_used=False), Credit(weight, is_used=True)))
     tick = len(outcomes) + 1
     low, high = gain(unused, tick), gain(used, tick)
     assert low <= high
