@@ -395,6 +395,8 @@ class Memory:
             FactNotFound, ChangeRefused: A fact in `supersedes` is unknown, archived or elsewhere; nothing was stored.
             StoreUnavailable: The ledger cannot be written.
         """
+        if not isinstance(supersedes, Iterable):
+            raise InvalidInput(f"supersedes takes the id of a fact, or several, not {type(supersedes).__name__}.")
         named = (supersedes,) if isinstance(supersedes, str) else tuple(dict.fromkeys(supersedes))
         wishes = adding.Wishes(_kind(kind), _share("importance", importance), _metadata(metadata), named)
         result = adding.add(
