@@ -235,7 +235,7 @@ class Engram:
         """Run `sleep` at cron times in a thread of this process, until the schedule is stopped or the store closed.
 
         Args:
-            cron: Minute, hour, day, month, weekday, in local time; default every night at three.
+            cron: Minute, hour, day, month, weekday (0 and 7 are Sunday), in local time; default every night at three.
             scope: As for `sleep`.
 
         Returns:
