@@ -109,7 +109,9 @@ def lost(statements: Sequence[Said], text: str) -> list[str]:
     for item in statements:
         spoken = words.tokens(item.text)
         wanted = sameness.numbers(item.text) | sameness.names(item.text)
-        missing |= {token for token in wanted if not _is_held(token, held)}
+        # A letter glued to a symbol may look like a name and be no word of its own even where it was said.
+        own = frozenset(spoken) | frozenset(content.tokens(item.text))
+        missing |= {token for token in wanted if _is_held(token, own) and not _is_held(token, held)}
         missing |= {word for word in spoken if word in _DATE_WORDS and word != "may" and word not in held}
         for match in RELATIVE_TIME.finditer(" ".join(words.folded(item.text).split())):
             resolved = content.date_tokens(match[0], item.said_at)
