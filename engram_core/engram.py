@@ -235,7 +235,7 @@ class Engram:
         """Run `sleep` at cron times in a thread of this process, until the schedule is stopped or the store closed.
 
         Args:
-            cron: Minute, hour, day, month, weekday, in local time; default every night at three.
+            cron: Minute, hour, day, month, weekday (0 and 7 are Sunday), in local time; default every night at three.
             scope: As for `sleep`.
 
         Returns:
@@ -395,6 +395,8 @@ class Memory:
             FactNotFound, ChangeRefused: A fact in `supersedes` is unknown, archived or elsewhere; nothing was stored.
             StoreUnavailable: The ledger cannot be written.
         """
+        if not isinstance(supersedes, Iterable):
+            raise InvalidInput(f"supersedes takes the id of a fact, or several, not {type(supersedes).__name__}.")
         named = (supersedes,) if isinstance(supersedes, str) else tuple(dict.fromkeys(supersedes))
         wishes = adding.Wishes(_kind(kind), _share("importance", importance), _metadata(metadata), named)
         result = adding.add(

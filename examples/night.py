@@ -13,12 +13,12 @@ TEA = [
     "My green tea pot broke in May.",
     "I prefer green tea to black tea.",
 ]
-DEPLOY = [
-    "The deploy script is deploy.sh.",
-    "The deploy target is eu-west.",
-    "Deploys are announced in the ops channel.",
+PRINTER = [
+    "The printer was bought in May.",
+    "The printer is on the second floor.",
+    "The printer needs the code 8812.",
 ]
-QUESTION = "How do I deploy?"
+QUESTION = "The printer does not print, what do I do?"
 
 
 def main() -> None:
@@ -33,11 +33,11 @@ def main() -> None:
         print(f"  {memory.recall('Where do I live?', k=2, include_archived=True).facts[1].text}")
 
         print("\nWhat answers use rises for questions like it:")
-        memory.add(DEPLOY)
+        memory.add(PRINTER)
         print(f"  before: {[item.fact.text for item in memory.recall(QUESTION, k=3).facts]}")
         for _ in range(6):
             recall = memory.recall(QUESTION, k=3)
-            memory.observe(recall.id, "Announce your deploys in the ops channel first.")
+            memory.observe(recall.id, "Enter the code 8812.")
         print(f"  after:  {[item.fact.text for item in memory.recall(QUESTION, k=3).facts]}")
 
         print("\nA night's plan, which changes nothing:")

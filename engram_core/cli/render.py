@@ -54,8 +54,10 @@ def slept(paper: Paper, view: View, *, texts: Mapping[str, str], with_all: bool)
 def _slept(view: View) -> str:
     """The night in one or two sentences."""
     if not view["scopes"]:
-        where = f"at or below {view['scope']}; `engram list` shows the scopes" if view["scope"] else "yet"
-        return f"There is no scope {where}: nothing to do."
+        where, hint = (
+            (f"at or below {view['scope']}", " `engram list` shows the scopes.") if view["scope"] else ("yet", "")
+        )
+        return f"There is no scope {where}: nothing to do.{hint}"
     totals = view["totals"]
     to, night = ("to be ", "Nothing was changed.") if view["dry_run"] else ("", f"Night {view['id']}.")
     return (

@@ -253,8 +253,16 @@ def _named(fact: Fact) -> dict[str, Any]:
 
 def succession_lines(view: Mapping[str, Any]) -> list[str]:
     """A fact's chain, links and derived facts as lines of text; `view` is `FactExplanation.to_dict()`."""
-    lines = [f"in a chain: {item['id']} {item['status']}: {item['text']}" for item in view["chain"]]
-    lines += [f"linked ({_relation(item)}): {item['id']}: {item['text']}" for item in view["links"]]
+    ids = [item["id"] for item in view["chain"]]
+    own = ids.index(view["fact"]["id"]) if ids else 0
+    lines = [
+        f"{'replaced' if place < own else 'replaced by'}: {item['id']} {item['status']}: {item['text']}"
+        for place, item in enumerate(view["chain"])
+        if place != own
+    ]
+    # A certain link to a fact of the chain says what the chain says.
+    links = [link for link in view["links"] if link["id"] not in ids or link["probability"] != 1]
+    lines += [f"linked ({_relation(item)}): {item['id']}: {item['text']}" for item in links]
     return lines + [f"derived: {item['id']} {item['status']}: {item['text']}" for item in view["derived"]]
 
 

@@ -59,6 +59,8 @@ class Asked:
             raise InvalidInput(f"k must be a whole number from 1 to {MAX_K}, not {self.k!r}.")
         if self.max_tokens is not None and (not isinstance(self.max_tokens, int) or self.max_tokens < 1):
             raise InvalidInput(f"max_tokens must be a whole number of at least 1, not {self.max_tokens!r}.")
+        if self.min_score is not None and not isinstance(self.min_score, int | float):
+            raise InvalidInput(f"min_score must be a number, not {self.min_score!r}.")
 
 
 class _Stopwatch:

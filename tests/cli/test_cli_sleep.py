@@ -129,7 +129,7 @@ def test_a_plan_needs_no_claim(tired: Cli) -> None:
 
 def test_a_scope_that_is_not_there_is_told(tired: Cli) -> None:
     said = tired("sleep", "acme/suport")
-    assert "There is no scope at or below acme/suport; `engram list` shows the scopes" in said.err
+    assert "There is no scope at or below acme/suport: nothing to do. `engram list` shows the scopes." in said.err
 
 
 def test_without_a_store_there_is_no_night(cli: Cli) -> None:

@@ -20,7 +20,8 @@ SHOWN = {
     "quickstart.py": ["<memory-", "used   I moved to Lisbon in May."],
     "night.py": [
         "archived I live in Lisbon.",
-        "after:  ['Deploys are announced in the ops channel.'",
+        "before: ['The printer was bought in May.'",
+        "after:  ['The printer needs the code 8812.'",
         "forget Green tea with jasmine",
         "missed least",
         "merge I drink green tea every morning;",

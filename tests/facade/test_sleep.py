@@ -17,6 +17,7 @@ from engram_core.design import View
 from engram_core.designs.pipeline import Pipeline
 from engram_core.domain.change import Archive, Change, Restore, Reweigh
 from engram_core.domain.reason import Reason
+from engram_core.operations import schedule as scheduling
 from engram_core.operations import sleep as sleeping
 from engram_core.testing.fakes import FailingEmbedder, WordHashEmbedder
 
@@ -318,3 +319,32 @@ def test_a_schedule_sleeps_and_ends_with_the_store(tmp_path):
     with pytest.raises(StoreClosed):
         store.schedule_sleep()
     schedule.run()  # after the store was closed it fails, is logged, and does not raise
+
+
+@pytest.mark.parametrize(
+    ("field", "days"),
+    [
+        ("0", "Sun"),
+        ("7", "Sun"),
+        ("1", "Mon"),
+        ("sun", "Sun"),
+        ("1-5", "Mon Tue Wed Thu Fri"),
+        ("5-7", "Fri Sat Sun"),
+        ("*/3", "Sun Wed Sat"),
+        ("0,3", "Sun Wed"),
+        ("mon-wed", "Mon Tue Wed"),
+        ("*", "Mon Tue Wed Thu Fri Sat Sun"),
+    ],
+)
+def test_weekdays_count_as_in_cron(field, days):
+    """A cron line that moves in here must not run a day later."""
+    week = [datetime(2026, 1, 5 + day).astimezone() for day in range(7)]  # local midnights
+    trigger = scheduling.trigger(f"0 3 * * {field}")
+    found = {day for day in week for at in [trigger.get_next_fire_time(None, day)] if at.date() == day.date()}
+    assert {day.strftime("%a") for day in found} == set(days.split())
+
+
+@pytest.mark.parametrize("wrong", ["0 3 * * 8", "0 3 * * 5-2", "0 3 * * */0", "0 3 * *", "", 5])
+def test_what_is_no_cron_expression_is_refused(store, wrong):
+    with pytest.raises(InvalidInput, match="is no cron expression"):
+        store.schedule_sleep(wrong)

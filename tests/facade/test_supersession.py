@@ -301,6 +301,18 @@ def test_history_begins_with_the_addition_even_within_one_add(memory):
     ]
 
 
-def test_a_wrong_time_is_named(memory):
+def test_an_explanation_says_what_a_fact_replaced_and_what_replaced_it(memory):
+    first, second, third = said(memory, "I live in Lisbon.", "I moved to Porto.", "I live in Faro.")
+    lines = str(memory.explain(second.id)).splitlines()
+    assert f"  replaced: {first.id} archived: Ana: I live in Lisbon." in lines
+    assert f"  replaced by: {third.id} live: Ana: I live in Faro." in lines
+    assert not [line for line in lines if "linked" in line]
+
+
+def test_an_argument_of_a_wrong_type_is_named(memory):
     with pytest.raises(InvalidInput, match="as_of must be a datetime"):
         memory.recall("Where do I live?", as_of="2024-05-01")
+    with pytest.raises(InvalidInput, match="min_score must be a number"):
+        memory.recall("Where do I live?", min_score="high")
+    with pytest.raises(InvalidInput, match="supersedes takes the id"):
+        memory.add("I live in Porto.", supersedes=5)
