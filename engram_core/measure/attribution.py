@@ -28,6 +28,8 @@ STRICT: Final = 0.70
 BALANCED: Final = 0.35
 LONGEST_RESPONSE: Final = 50_000
 """Characters of a response that are read."""
+SMALLEST_SCOPE: Final = 16
+"""A smaller scope is read as one of so many facts: where there are only a few, every word would be common."""
 MOST_SENTENCES: Final = 16
 """Sentences of a response that are compared by meaning."""
 WEIGHTS: Final[Mapping[str, float]] = {
@@ -171,7 +173,7 @@ def attribute(
             or broke off: nothing is known then.
         question: What was asked; its words count a fifth, since an answer repeats them anyway.
         shown: The facts in the prompt, any order; the order does not matter.
-        facts_in_scope: N, how many facts the scope holds; read as at least `len(shown)`.
+        facts_in_scope: N, how many facts the scope holds; read as at least `len(shown)` and 16.
         document_frequency: In how many facts of the scope a content token (`measure.content`) occurs. A token that is
             missing from a mapping, or all of them when None, is counted over the shown facts instead.
         similarity: Cosine of a fact, by id, and the nearest of the response's `sentences`, each with the question in
@@ -186,7 +188,7 @@ def attribute(
     cited, plain = _markers(response[:LONGEST_RESPONSE])
     read = _read(plain)
     facts = _Facts(shown)
-    scale = _Scale(facts, max(facts_in_scope, len(shown)), document_frequency)
+    scale = _Scale(facts, max(facts_in_scope, len(shown), SMALLEST_SCOPE), document_frequency)
     table = _table(read, question, facts, scale)
     evidence = _evidence(table, question, shown, similarity or {})
     return list(_verdicts(shown, table, evidence, cited))

@@ -196,3 +196,14 @@ async def test_a_judge_off_the_event_loop():
         recall = await memory.arecall("Where does Alice live?")
         usage = await memory.aobserve(recall.id, PARAPHRASE, judge=True)
         assert usage.terms[usage.used[0]]["judge"] == 1.0
+
+
+def test_a_scope_of_a_handful_of_facts_is_judged_as_well() -> None:
+    """Where there are two facts every word is common; an answer still uses what it says."""
+    with Engram.open(":memory:") as store:
+        memory = store.memory("acme/new")
+        memory.add([Message("user", "I'm allergic to peanuts."), Message("assistant", "Noted: allergic to peanuts.")])
+        recall = memory.recall("What am I allergic to?")
+        assert len(recall.facts) == 2
+        assert memory.observe(recall.id, "You are allergic to peanuts.").used
+        assert not memory.observe(recall.id, "I don't know what you are allergic to.").used
