@@ -414,4 +414,4 @@ def test_verbs_in_any_order(machine):
 @pytest.mark.full
 @pytest.mark.parametrize("machine", [AnyOrder, AnyOrderSearched])
 def test_verbs_in_any_order_at_length(machine):
-    run(machine, 150, 60)
+    run(machine, 80, 60)
