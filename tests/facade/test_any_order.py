@@ -408,10 +408,10 @@ def run(machine: type[AnyOrder], examples: int, steps: int) -> None:
 
 @pytest.mark.parametrize("machine", [AnyOrder, AnyOrderSearched])
 def test_verbs_in_any_order(machine):
-    run(machine, 12, 30)
+    run(machine, 16, 35)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("machine", [AnyOrder, AnyOrderSearched])
 def test_verbs_in_any_order_at_length(machine):
-    run(machine, 150, 60)
+    run(machine, 80, 60)
