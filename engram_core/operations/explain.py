@@ -131,8 +131,8 @@ class FactExplanation:
         lines += [f"  {line}" for line in succession_lines(self.to_dict())]
         if self.usage["shown"]:
             lines.append(
-                f"  shown {self.usage['shown']} times, judged {self.usage['judged']}, used {self.usage['used']}: "
-                f"usefulness {self.usage['usefulness']:.2f} (0.20 without verdicts)"
+                f"  shown {self.usage['shown']}, judged {self.usage['judged']}, used {self.usage['used']}: "
+                f"usefulness {self.usage['usefulness']:.2f} ({NEUTRAL:.2f} without verdicts)"
             )
         for item in self.recalls:
             lines.append(f"  recalled {item['at'][:16]} at rank {item['rank']}, {item['verdict']}: {item['query']!r}")
