@@ -139,7 +139,7 @@ def _without_filler(tokens: list[str]) -> list[str]:
     for place, (token, following) in enumerate(pairwise(tokens), 1):
         if token.lower().rstrip(",.!-") not in _FILLER:
             break
-        if token[-1] in ",.!-" or following.lower() in _AFTER_FILLER:
+        if token[-1] in ",.!-" or following[: _end_of_word(following)].lower() in _AFTER_FILLER:
             spoken = place
     return tokens[spoken:]
 

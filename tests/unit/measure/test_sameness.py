@@ -32,6 +32,7 @@ def said(text: str, speaker: str | None = "Anna", at: datetime = DAY) -> str:
         ("I\u2019m allergic to nuts", "I'm allergic to nuts"),
         ("Well, I don't like it.", "I do not like it"),
         ("Oh so I moved to Rome", "I moved to Rome"),
+        ("so it's", "so it's."),
         ("I have a dog", "I have the dog,"),
         ("It's a dog", "It is a dog."),
         ("I can't swim", "I cannot swim"),
