@@ -178,9 +178,3 @@ def digest(
         left -= costs[place]
         covered |= tokens[place]
     return chosen
-
-
-def originals_first(statements: Sequence[Said]) -> list[int]:
-    """Places by falling count of distinct content tokens, then length: the most informative statement first."""
-    counts = [(-len(content.token_set(item.text)), -len(item.text), place) for place, item in enumerate(statements)]
-    return [place for _, _, place in sorted(counts)]
