@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_core.books import DesignBook, ProposalBook
 from engram_core.domain.fact import Fact, Slot, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
@@ -453,6 +454,10 @@ class Ledger(Protocol):
 
     @property
     def url(self) -> str: ...
+    @property
+    def proposals(self) -> ProposalBook: ...
+    @property
+    def designs(self) -> DesignBook: ...
 
     def close(self) -> None: ...
 

@@ -61,6 +61,7 @@ from engram_core.storage.codec import (
     vector_of,
 )
 from engram_core.storage.engines import open_engines
+from engram_core.storage.lab_books import SqlDesigns, SqlProposals
 from engram_core.storage.migrate import migrate
 
 _CHUNK = 500
@@ -104,6 +105,8 @@ class SqlLedger:
         self._engines = open_engines(url)
         self._is_sqlite = self._engines.dialect == "sqlite"
         self._scope_ids: dict[Scope, int] = {}
+        self.proposals = SqlProposals(self._writing, self._reading)
+        self.designs = SqlDesigns(self._writing, self._reading)
         try:
             with self._mapped():
                 migrate(self._engines)
@@ -770,6 +773,11 @@ class SqlLedger:
         with self._mapped(), self._engines.observer.connect() as connection:
             # AUTOCOMMIT keeps SQLite from taking the write lock that our `begin` would take.
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._mapped(), self._engines.writer.begin() as connection:
+            yield connection
 
     @contextmanager
     def _observing(self) -> Iterator[Connection]:

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest migration; a test keeps it equal to the scripts' head."""
 
 metadata = MetaData(
@@ -321,6 +321,83 @@ leases = Table(
     Column("name", String(100), primary_key=True),
     Column("holder", String(200), nullable=False),
     Column("until", Float, nullable=False),
+)
+
+# What a person is asked, and every step of it. Append-only but for `status`, which repeats the last step's.
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("kind", String(12), nullable=False),
+    Column("scope_id", ForeignKey("scopes.id"), nullable=False, index=True),
+    Column("status", String(12), nullable=False),
+    Column("principal", String(200), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("rationale", Text, nullable=False),
+    Column("diff", Text, nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("prediction", Text, nullable=False),
+)
+
+proposal_steps = Table(
+    "proposal_steps",
+    metadata,
+    Column("proposal_id", ForeignKey("proposals.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("status", String(12), nullable=False),
+    Column("principal", String(200), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("figures", Text, nullable=False),
+)
+
+shadows = Table(
+    "shadows",
+    metadata,
+    Column("proposal_id", ForeignKey("proposals.id"), primary_key=True),
+    Column("recall_id", String(36), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("figures", Text, nullable=False),
+)
+
+# The archive of designs. Append-only.
+designs = Table(
+    "designs",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("number", BigInteger, nullable=False, unique=True),
+    Column("kind", String(8), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("parents", Text, nullable=False),
+    Column("operator", String(60), nullable=False),
+    Column("rationale", Text, nullable=False),
+    Column("made_by", String(200), nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+design_trials = Table(
+    "design_trials",
+    metadata,
+    Column("id", _Key, primary_key=True, autoincrement=True),
+    Column("design_id", ForeignKey("designs.id"), nullable=False, index=True),
+    Column("run_id", String(36), nullable=False, index=True),
+    Column("arm", String(40), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("suite", String(64), nullable=False, index=True),
+    Column("split", String(12), nullable=False),
+    Column("status", String(12), nullable=False),
+    Column("fitness", Float, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("figures", Text, nullable=False),
+)
+
+lab_runs = Table(
+    "lab_runs",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("setup", Text, nullable=False),
+    Column("report", Text),
 )
 
 # Full text is no portable table, so the migration creates it: a contentless FTS5 table `fact_words(terms)` on SQLite, a

@@ -43,6 +43,7 @@ from engram_core.ports import (
     UsageRow,
     Write,
 )
+from engram_core.testing.memory_lab_books import MemoryDesigns, MemoryProposals
 
 T = TypeVar("T")
 
@@ -82,6 +83,8 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self.proposals = MemoryProposals(self._lock)
+        self.designs = MemoryDesigns(self._lock)
         self._state = _State()
         self._recalls: dict[str, RecallRow] = {}
         self._usage: list[UsageRow] = []
