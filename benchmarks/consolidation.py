@@ -27,7 +27,8 @@ from benchmarks.corpus import statements
 from benchmarks.locomo import DEFAULT, Question, load
 from engram_core import Engram, Fact, Memory, Message
 from engram_core.domain.change import Consolidate
-from engram_core.measure import content, gathering
+from engram_core.lab.bench.metrics import answer_words
+from engram_core.measure import gathering
 from engram_core.operations import consolidate
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -193,8 +194,7 @@ def prune(store: Engram, memory: Memory) -> None:
 
 
 def _covered(text: str, question: Question) -> float | None:
-    wanted = content.token_set(question.answer)
-    return len(wanted & content.token_set(text)) / len(wanted) if wanted else None
+    return answer_words([text], question.answer)
 
 
 def duplicates(stores: Sequence[Store]) -> None:

@@ -10,43 +10,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.locomo import DEFAULT, Conversation, Question, load
 from engram_core import Engram
+from engram_core.lab.bench.metrics import DEPTH, Hit, of_ranking
 
-BUDGETS = (256, 512)
-DEPTH = 120
-Hit = tuple[frozenset[str], int]
-"""Source ids a hit covers, and its tokens as rendered."""
-
-
-def metrics(hits: Sequence[Hit], evidence: frozenset[str]) -> dict[str, float]:
-    """R@10, NDCG@10 and R@bt of one ranking."""
-    covered = frozenset().union(*(ids for ids, _ in hits[:10])) if hits else frozenset()
-    result = {"R@10": len(covered & evidence) / len(evidence), "NDCG@10": _ndcg(hits, evidence)}
-    for budget in BUDGETS:
-        left, found = budget, set()
-        for ids, tokens in hits:
-            if tokens + 1 <= left:
-                left -= tokens + 1
-                found |= ids
-        result[f"R@{budget}t"] = len(found & evidence) / len(evidence)
-    return result
-
-
-def _ndcg(hits: Sequence[Hit], evidence: frozenset[str]) -> float:
-    gain, seen = 0.0, set()
-    for rank, (ids, _) in enumerate(hits[:10], 1):
-        if (ids & evidence) - seen:
-            gain += 1 / math.log2(rank + 1)
-            seen |= ids & evidence
-    return gain / sum(1 / math.log2(rank + 1) for rank in range(1, min(len(evidence), 10) + 1))
+SHOWN = ("R@10", "NDCG@10", "R@256t", "R@512t")
 
 
 def engram_searcher(conversation: Conversation, store: Engram) -> Callable[[Question], list[Hit]]:
@@ -56,7 +30,7 @@ def engram_searcher(conversation: Conversation, store: Engram) -> Callable[[Ques
 
     def search(question: Question) -> list[Hit]:
         found = memory.recall(question.text, k=DEPTH, max_tokens=100_000)
-        return [(frozenset(item.fact.origin.message_ids), item.tokens - 1) for item in found.facts]
+        return [Hit(frozenset(item.fact.origin.message_ids), item.tokens - 1) for item in found.facts]
 
     return search
 
@@ -74,7 +48,7 @@ def plain_searchers(conversation: Conversation, store: Engram) -> dict[str, Call
     lengths = np.array([len(found) for found in words], dtype=np.float32)
 
     def ranked(scores: np.ndarray) -> list[Hit]:
-        return [(ids[row], tokens[row]) for row in np.argsort(-scores, kind="stable")[:DEPTH]]
+        return [Hit(ids[row], tokens[row]) for row in np.argsort(-scores, kind="stable")[:DEPTH]]
 
     def lexical(question: Question) -> list[Hit]:
         asked = list(dict.fromkeys(stems(question.text)))
@@ -102,7 +76,8 @@ def run(path: Path, design: str, out: Path | None) -> dict[str, dict[str, dict[s
                 if not question.evidence:
                     continue
                 for name, search in searchers.items():
-                    row = metrics(search(question), frozenset(question.evidence))
+                    found = of_ranking(search(question), frozenset(question.evidence))
+                    row = {metric: found[metric] for metric in SHOWN}
                     rows[name][question.category].append(row)
                     if question.category != "adversarial":
                         rows[name]["all"].append(row)
@@ -129,11 +104,10 @@ def main() -> None:
         print(f"No data at {options.data}; pass --data FILE.")
         return
     results = run(options.data, options.design, options.per_question)
-    names = ["R@10", "NDCG@10", *(f"R@{budget}t" for budget in BUDGETS)]
-    print(f"{'':28}{'category':14}" + "".join(f"{name:>10}" for name in names))
+    print(f"{'':28}{'category':14}" + "".join(f"{name:>10}" for name in SHOWN))
     for system, categories in results.items():
         for category in ["all", *sorted(set(categories) - {"all"})]:
-            print(f"{system:28}{category:14}" + "".join(f"{categories[category][name]:10.3f}" for name in names))
+            print(f"{system:28}{category:14}" + "".join(f"{categories[category][name]:10.3f}" for name in SHOWN))
 
 
 if __name__ == "__main__":
