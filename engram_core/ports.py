@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from engram_core.books import DesignBook, ProposalBook
 from engram_core.domain.fact import Fact, Slot, Status
+from engram_core.domain.gap import Gap, GapState
 from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
@@ -449,6 +450,55 @@ class FreshVectors(NamedTuple):
     context: NDArray[np.float16]
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A recall as it was asked, with the last verdict on it; None while there is none."""
+
+    recall: RecallRow
+    usage: UsageRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reflected:
+    """How far reflection has read a scope.
+
+    Attributes:
+        episode: Sequence number of the last episode read; 0 for none.
+        until: Time of the recalls read last; None for none.
+    """
+
+    episode: int = 0
+    until: datetime | None = None
+
+
+class Diary(Protocol):
+    """A part of the ledger: what happened in a scope in order, and the gaps found in it. Thread-safe like the whole."""
+
+    def episodes(self, scope: Scope, after: int, limit: int) -> list[tuple[int, Episode]]:
+        """Episodes of exactly this scope after a sequence number, with theirs, oldest first; `kept` is left empty."""
+        ...
+
+    def asked(self, scope: Scope, since: datetime | None, limit: int) -> list[Asked]:
+        """Recalls made in exactly this scope at a time or later, oldest first; None for all."""
+        ...
+
+    def reflected(self, scope: Scope) -> Reflected:
+        """How far reflection has come; `Reflected()` for a scope it never read."""
+        ...
+
+    def save_reflection(self, scope: Scope, gaps: Sequence[Gap], until: Reflected) -> None:
+        """Record gaps, replacing those with the same id, and how far reflection came, in one transaction."""
+        ...
+
+    def gaps(
+        self, scope: Scope | None, *, below: bool, states: Sequence[GapState] = (), limit: int = 1_000
+    ) -> list[Gap]:
+        """Gaps, the last changed first: of one scope, of it and all below it, or (None) of the whole store."""
+        ...
+
+    def gap(self, gap_id: str) -> Gap | None: ...
+
+
 class Ledger(Protocol):
     """The record. Every method is safe to call from any thread; a write is on disk when its method returns."""
 
@@ -458,6 +508,10 @@ class Ledger(Protocol):
     def proposals(self) -> ProposalBook: ...
     @property
     def designs(self) -> DesignBook: ...
+    @property
+    def diary(self) -> Diary:
+        """What happened in a scope in order, and the gaps found in it."""
+        ...
 
     def close(self) -> None: ...
 
@@ -679,6 +733,34 @@ class Ledger(Protocol):
     def drop_collection(self, collection: Collection) -> None: ...
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take or renew a named lease; False while another holder's has not run out. Used where no file lock can be."""
+        ...
+
+
+# --- where answers may be found --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of text from a source.
+
+    Attributes:
+        reference: Where it stands, for people: `notes.md:12`, a document's id.
+        at: When it was written, if the source knows.
+    """
+
+    text: str
+    reference: str
+    at: datetime | None = None
+
+
+class Source(Protocol):
+    """A place outside the store that reflection may search for what memory is missing."""
+
+    @property
+    def name(self) -> str: ...
+
+    def search(self, question: str, n: int) -> Sequence[Passage]:
+        """At most `n` passages that may answer, best first. May raise anything; the trouble is reported."""
         ...
 
 

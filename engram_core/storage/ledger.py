@@ -54,15 +54,16 @@ from engram_core.storage.codec import (
     dumps,
     epoch,
     fact_of,
-    messages_of,
     moment,
     short_key,
     storable,
     vector_of,
 )
+from engram_core.storage.diary import SqlDiary
 from engram_core.storage.engines import open_engines
 from engram_core.storage.lab_books import SqlDesigns, SqlProposals
 from engram_core.storage.migrate import migrate
+from engram_core.storage.records import episode_of, recall_of, usage_of
 
 _CHUNK = 500
 _UNITED = 100
@@ -107,6 +108,7 @@ class SqlLedger:
         self._scope_ids: dict[Scope, int] = {}
         self.proposals = SqlProposals(self._writing, self._reading)
         self.designs = SqlDesigns(self._writing, self._reading)
+        self.diary = SqlDiary(self._reading, self._writing)
         try:
             with self._mapped():
                 migrate(self._engines)
@@ -406,7 +408,7 @@ class SqlLedger:
         )
         with self._reading() as connection:
             rows = list(connection.execute(query).mappings())
-            return [_episode(row, self._kept(connection, row["id"])) for row in rows]
+            return [episode_of(row, self._kept(connection, row["id"])) for row in rows]
 
     def _kept(self, connection: Connection, episode_id: str) -> tuple[str, ...]:
         # The decisions say what was made of an episode; a merge's fact belongs to an earlier one.
@@ -459,7 +461,7 @@ class SqlLedger:
 
     def _recalls(self, query: Any) -> list[RecallRow]:
         with self._reading() as connection:
-            return [_recall_row(row) for row in connection.execute(query).mappings()]
+            return [recall_of(row) for row in connection.execute(query).mappings()]
 
     def record_usage(self, row: UsageRow) -> None:
         with self._observing() as connection:
@@ -480,7 +482,7 @@ class SqlLedger:
     def usage(self, recall_id: str) -> list[UsageRow]:
         query = select(t.usage, t.scopes.c.path).join(t.scopes).where(t.usage.c.recall_id == storable(recall_id))
         with self._reading() as connection:
-            return [_usage_row(row) for row in connection.execute(query.order_by(t.usage.c.id)).mappings()]
+            return [usage_of(row) for row in connection.execute(query.order_by(t.usage.c.id)).mappings()]
 
     def tallies(self, scope_id: int, after: int) -> list[Tally]:
         query = f"SELECT {_TALLY} FROM tallies WHERE scope_id=? AND tick>?"
@@ -559,9 +561,7 @@ class SqlLedger:
             f"WHERE u.at>=? AND {where} ORDER BY u.id"
         )
         names = ("recall_id", "path", "at", "response", "verdicts")
-        return [
-            _usage_row(dict(zip(names, row, strict=True))) for row in self._read(query, (epoch(since), *parameters))
-        ]
+        return [usage_of(dict(zip(names, row, strict=True))) for row in self._read(query, (epoch(since), *parameters))]
 
     def parked(self, limit: int = 100) -> list[Parked]:
         query = select(t.parked, t.scopes.c.path).join(t.scopes).order_by(t.parked.c.id.desc()).limit(limit)
@@ -884,38 +884,6 @@ def _decision(row: Any) -> Decision:
         episode_id=row["episode_id"],
         seq=row["seq"],
     )
-
-
-def _episode(row: Any, kept: tuple[str, ...]) -> Episode:
-    at = moment(row["at"])
-    assert at is not None
-    return Episode(row["id"], Scope(row["path"]), messages_of(row["messages"]), at, row["principal"], kept)
-
-
-def _recall_row(row: Any) -> RecallRow:
-    at = moment(row["at"])
-    assert at is not None
-    return RecallRow(
-        id=row["id"],
-        scope=Scope(row["path"]),
-        principal=row["principal"],
-        session=row["session"],
-        at=at,
-        query=row["query"],
-        text_tokens=row["text_tokens"],
-        token_counter=row["token_counter"],
-        degraded=bool(row["degraded"]),
-        policy_version=row["policy_version"],
-        facts=json.loads(row["facts"]),
-        dropped=json.loads(row["dropped"]),
-        stages=json.loads(row["stages"]),
-    )
-
-
-def _usage_row(row: Any) -> UsageRow:
-    at = moment(row["at"])
-    assert at is not None
-    return UsageRow(row["recall_id"], Scope(row["path"]), at, row["response"], json.loads(row["verdicts"]))
 
 
 def _night(row: Any) -> Night:

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest migration; a test keeps it equal to the scripts' head."""
 
 metadata = MetaData(
@@ -294,6 +294,30 @@ scope_nights = Table(
     Column("night_id", ForeignKey("nights.id", ondelete="CASCADE"), primary_key=True),
     Column("scope_id", ForeignKey("scopes.id"), primary_key=True),
     Column("report", Text, nullable=False),
+)
+
+gaps = Table(
+    "gaps",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("scope_id", ForeignKey("scopes.id"), nullable=False, index=True),
+    Column("state", String(12), nullable=False),
+    Column("question", Text, nullable=False),
+    Column("lapses", Text, nullable=False),
+    Column("fact_id", String(36)),
+    Column("evidence", Text, nullable=False),
+    Column("rule", String(60), nullable=False),
+    Column("line", Text, nullable=False),
+    Column("terms", Text, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+
+reflections = Table(
+    "reflections",
+    metadata,
+    Column("scope_id", ForeignKey("scopes.id"), primary_key=True),
+    Column("episode", BigInteger, nullable=False),
+    Column("until", Float),
 )
 
 generations = Table(

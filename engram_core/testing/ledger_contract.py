@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from engram_core.testing.ledger_books import BooksClauses
 from engram_core.testing.ledger_commits import CommitClauses
+from engram_core.testing.ledger_diary import DiaryClauses
 from engram_core.testing.ledger_forgetting import ForgettingClauses
 from engram_core.testing.ledger_lab import LabClauses
 from engram_core.testing.ledger_links import LinkClauses
 from engram_core.testing.ledger_reads import ReadClauses
 
 
-class LedgerContract(CommitClauses, ReadClauses, LinkClauses, BooksClauses, ForgettingClauses, LabClauses):
+class LedgerContract(
+    CommitClauses, ReadClauses, LinkClauses, BooksClauses, ForgettingClauses, LabClauses, DiaryClauses
+):
     """Every clause: what commits keep, what reads find, what replaces what, and the books."""

@@ -19,6 +19,7 @@ from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
 from engram_core.measure import usefulness
 from engram_core.ports import (
+    Asked,
     Batch,
     Collection,
     ContextWrite,
@@ -43,6 +44,7 @@ from engram_core.ports import (
     UsageRow,
     Write,
 )
+from engram_core.testing.memory_diary import MemoryDiary
 from engram_core.testing.memory_lab_books import MemoryDesigns, MemoryProposals
 
 T = TypeVar("T")
@@ -60,6 +62,7 @@ class _Kept:
 class _Episode:
     episode: Episode
     extraction: str
+    seq: int
 
 
 @dataclass(slots=True)
@@ -99,6 +102,16 @@ class MemoryLedger:
         self._generations: dict[str, Generation] = {}
         self._collections: dict[tuple[str, int], Collection] = {}
         self._leases: dict[str, tuple[str, float]] = {}
+        self.diary = MemoryDiary(self._lock, self._diary_episodes, self._diary_asked)
+
+    def _diary_episodes(self, scope: Scope) -> list[tuple[int, Episode]]:
+        kept = (item for item in self._state.episodes.values() if item.episode.scope == scope)
+        return sorted(((item.seq, replace(item.episode, kept=())) for item in kept), key=lambda pair: pair[0])
+
+    def _diary_asked(self, scope: Scope) -> list[Asked]:
+        verdicts = {row.recall_id: row for row in self._usage}
+        asked = [Asked(row, verdicts.get(row.id)) for row in self._recalls.values() if row.scope == scope]
+        return sorted(asked, key=lambda item: (item.recall.at, item.recall.id))
 
     def close(self) -> None:
         """Nothing to release."""
@@ -228,7 +241,9 @@ class MemoryLedger:
         if batch.episode is not None:
             known = state.episodes.get(batch.episode.id)
             episode = known.episode if known else batch.episode
-            state.episodes[batch.episode.id] = _Episode(replace(episode, kept=()), batch.extraction)
+            state.episodes[batch.episode.id] = _Episode(
+                replace(episode, kept=()), batch.extraction, known.seq if known else state.seq + 1
+            )
         for write in batch.writes:
             self._write(write)
         for move in batch.contexts:
