@@ -27,17 +27,21 @@ if TYPE_CHECKING:
     )
     from engram_core.domain.errors import (
         ChangeRefused,
+        DesignFailed,
         EmbedderMismatch,
         EmbeddingFailed,
         EngramError,
         FactNotFound,
         IndexUnavailable,
+        InvalidDesign,
         InvalidInput,
         InvalidPolicy,
         InvalidScope,
         MissingExtra,
         ModelFailed,
+        ProposalNotFound,
         RecallNotFound,
+        SandboxUnavailable,
         SchemaTooNew,
         StoreClosed,
         StoreUnavailable,
@@ -45,9 +49,11 @@ if TYPE_CHECKING:
     from engram_core.domain.fact import Fact, Origin, Slot, Status
     from engram_core.domain.message import Episode, Message
     from engram_core.domain.policy import MemoryPolicy
+    from engram_core.domain.proposal import Proposal
     from engram_core.domain.reason import Reason
     from engram_core.domain.recall import AddResult, Dropped, Outcome, Query, Recall, Scored, ScoredFact, Usage
     from engram_core.domain.scope import Scope
+    from engram_core.domain.spec import DesignSpec
     from engram_core.engram import Engram, Memory
     from engram_core.measure.citations import CITE_INSTRUCTION, strip_citations
     from engram_core.operations.brief import Brief
@@ -70,16 +76,19 @@ _HOMES = {
         "Split", "Supersede", "Update",
     ),
     "domain.errors": (
-        "ChangeRefused", "EmbedderMismatch", "EmbeddingFailed", "EngramError", "FactNotFound", "IndexUnavailable",
-        "InvalidInput", "InvalidPolicy", "InvalidScope", "MissingExtra", "ModelFailed", "RecallNotFound",
-        "SchemaTooNew", "StoreClosed", "StoreUnavailable",
+        "ChangeRefused", "DesignFailed", "EmbedderMismatch", "EmbeddingFailed", "EngramError", "FactNotFound",
+        "IndexUnavailable", "InvalidDesign", "InvalidInput", "InvalidPolicy", "InvalidScope", "MissingExtra",
+        "ModelFailed", "ProposalNotFound", "RecallNotFound", "SandboxUnavailable", "SchemaTooNew", "StoreClosed",
+        "StoreUnavailable",
     ),
     "domain.fact": ("Fact", "Origin", "Slot", "Status"),
     "domain.message": ("Episode", "Message"),
     "domain.policy": ("MemoryPolicy",),
+    "domain.proposal": ("Proposal",),
     "domain.reason": ("Reason",),
     "domain.recall": ("AddResult", "Dropped", "Outcome", "Query", "Recall", "Scored", "ScoredFact", "Usage"),
     "domain.scope": ("Scope",),
+    "domain.spec": ("DesignSpec",),
     "engram": ("Engram", "Memory"),
     "measure.citations": ("CITE_INSTRUCTION", "strip_citations"),
     "operations.brief": ("Brief",),
@@ -97,15 +106,16 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Absorb", "Add", "AddResult", "Alarm", "Alike", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Brief",
     "CITE_INSTRUCTION", "Candidates", "Change", "ChangeRefused", "Consolidate", "Consolidation", "DEFAULT_K",
-    "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "Draft", "Dropped", "Edit", "Embedder",
-    "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact", "FactExplanation",
-    "FactNotFound", "Ignore", "IndexUnavailable", "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel",
-    "Likeness", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "NamedTurns",
-    "Origin", "Outcome", "PolicyChange", "PolicyVersion", "PrincipalSource", "Query", "Reason", "Recall",
-    "RecallExplanation", "RecallNotFound", "Restore", "Reweigh", "Schedule", "SchemaTooNew", "Scope", "ScopeNight",
-    "ScopeSource", "Scored", "ScoredFact", "SleepReport", "Slot", "Split", "Statistics", "Status", "StoreClosed",
-    "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Update", "Usage", "UsageReport", "View",
-    "bind", "default_engram", "strip_citations", "turn_name",
+    "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "DesignFailed", "DesignSpec", "Draft", "Dropped",
+    "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact",
+    "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidDesign", "InvalidInput", "InvalidPolicy",
+    "InvalidScope", "LanguageModel", "Likeness", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra",
+    "ModelFailed", "NamedTurns", "Origin", "Outcome", "PolicyChange", "PolicyVersion", "PrincipalSource", "Proposal",
+    "ProposalNotFound", "Query", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Restore", "Reweigh",
+    "SandboxUnavailable", "Schedule", "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource", "Scored", "ScoredFact",
+    "SleepReport", "Slot", "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede",
+    "TokenCounter", "Turn", "Turns", "Update", "Usage", "UsageReport", "View", "bind", "default_engram",
+    "strip_citations", "turn_name",
 ]  # fmt: skip
 
 

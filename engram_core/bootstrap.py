@@ -73,7 +73,7 @@ def open_store(
             finder=finder,
             embedder=sealed,
             counter=counting(token_counter),
-            designs=_designs(),
+            designs=_designs(ledger),
             clock=clock or _now,
             new_id=ids or _new_id(),
             rng=rng or random.SystemRandom(),
@@ -186,19 +186,35 @@ def _index_place(index: str | None, default: str | None) -> str | None:
     return None if index == "exact" else index
 
 
-def _designs() -> Callable[[str], Design | None]:
+def _designs(ledger: Ledger) -> Callable[[str], Design | None]:
     from engram_core.designs.pipeline import Pipeline  # noqa: PLC0415
     from engram_core.designs.plain import Null, Recency, Similarity  # noqa: PLC0415
 
-    built_in: dict[str, Design] = {design.name: design for design in (Pipeline(), Null(), Similarity(), Recency())}
+    known: dict[str, Design] = {design.name: design for design in (Pipeline(), Null(), Similarity(), Recency())}
 
     def find(name: str) -> Design | None:
-        if name not in built_in:
+        if name not in known and ":" in name:
+            archived = _from_archive(ledger, name)
+            if archived is not None:
+                known[name] = archived
+        elif name not in known:
             for entry in distributions.entry_points(group=DESIGN_GROUP, name=name):
-                built_in[name] = entry.load()()
-        return built_in.get(name)
+                known[name] = entry.load()()
+        return known.get(name)
 
     return find
+
+
+def _from_archive(ledger: Ledger, name: str) -> Design | None:
+    """The design of an id such as `genome:<hash>`, whole or its start; None if the archive does not hold it."""
+    from engram_core.designs.genome import Genome, compiled, registry  # noqa: PLC0415
+
+    spec = ledger.designs.get(name)
+    if spec is None:
+        return None
+    if spec.kind == "genome":
+        return compiled(Genome.parsed(spec.source, registry()))
+    return None
 
 
 def _now() -> datetime:

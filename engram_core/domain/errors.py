@@ -19,6 +19,22 @@ class InvalidPolicy(EngramError, ValueError):
     """A policy field is unknown or outside its range."""
 
 
+class InvalidDesign(EngramError, ValueError):
+    """A design's text breaks its form: an unknown operator, a parameter out of range, code that may not run."""
+
+
+class DesignFailed(EngramError):
+    """A code design raised, ran out of time or memory, or answered what no design may answer."""
+
+
+class SandboxUnavailable(EngramError):
+    """This machine cannot isolate code designs, or they were not allowed; policies and genomes work everywhere."""
+
+
+class ProposalNotFound(EngramError, LookupError):
+    """No proposal with this id was made in this store."""
+
+
 class FactNotFound(EngramError, LookupError):
     """No fact with this id is visible from this scope."""
 

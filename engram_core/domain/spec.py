@@ -140,3 +140,53 @@ class Shadow:
     recall: str
     at: datetime
     figures: Mapping[str, float]
+
+
+# --- what genomes are made of ------------------------------------------------------------------------------------
+
+Stage = Literal["update", "retrieve", "sleep"]
+STAGES: Final[tuple[Stage, ...]] = ("update", "retrieve", "sleep")
+MAX_GENES: Final = 12
+"""Operators of one stage at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One parameter of an operator.
+
+    Attributes:
+        kind: `number` and `whole` lie between `low` and `high`; a `choice` is one of `choices`; a `switch` is a bool.
+        optional: None is a value, too: what the scope's policy says.
+    """
+
+    name: str
+    kind: Literal["number", "whole", "choice", "switch"]
+    default: Any
+    low: float = 0.0
+    high: float = 1.0
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A registered operator as a search sees it.
+
+    Attributes:
+        role: A stage has one `source`, first, that proposes or ranks; a `refine` changes what came before it. Every
+            operator of `sleep` is a source, and their proposals are united.
+        reads: What it looks at.
+        says: What it does, in one sentence.
+    """
+
+    name: str
+    version: int
+    stage: Stage
+    role: Literal["source", "refine"]
+    knobs: tuple[Knob, ...]
+    reads: tuple[str, ...]
+    says: str
+
+    def knob(self, name: str) -> Knob | None:
+        """The parameter of that name."""
+        return next((knob for knob in self.knobs if knob.name == name), None)
