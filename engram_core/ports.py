@@ -17,6 +17,7 @@ from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
+from engram_core.keeping import Erasure, ErasureBook
 
 Clock = Callable[[], datetime]
 """Returns the current time, aware, UTC."""
@@ -285,6 +286,7 @@ class Batch:
     decisions: tuple[Decision, ...] = ()
     parked: tuple[Parked, ...] = ()
     links: tuple[Link, ...] = ()
+    erasure: Erasure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -512,6 +514,9 @@ class Ledger(Protocol):
     def diary(self) -> Diary:
         """What happened in a scope in order, and the gaps found in it."""
         ...
+
+    @property
+    def erasures(self) -> ErasureBook: ...
 
     def close(self) -> None: ...
 

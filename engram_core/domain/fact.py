@@ -96,6 +96,7 @@ class Fact:
         consolidated_into: Id of the live fact that stands for this archived one; None unless a night archived it so.
         forget_score: 0 keep to 1 safe to forget, the sum of `forget_terms`; None until a night has scored it.
         restored_at: When a person last brought it back from the archive.
+        subjects: Whom or what it is about, as told at write: what `erase(subject=…)` goes by.
         metadata: Your own keys, at most 64, JSON values only.
     """
 
@@ -128,6 +129,7 @@ class Fact:
     archived_reason: str | None = None
     restored_at: datetime | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
+    subjects: tuple[str, ...] = ()
 
     @property
     def display(self) -> str:

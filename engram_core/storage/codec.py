@@ -91,6 +91,7 @@ def fact_row(fact: Fact) -> dict[str, Any]:
         "metadata": dumps(dict(fact.metadata)),
         "form": fact.form,
         "consolidated_into": fact.consolidated_into,
+        "subjects": dumps(fact.subjects),
     }
 
 
@@ -99,6 +100,7 @@ FACT_COLUMNS = (
     "trust", "pinned", "created_at", "said_at", "valid_from", "valid_until", "archived_at", "archived_reason",
     "principal", "channel", "episode_id", "session", "message_ids", "sources", "consolidated_from", "is_consolidated",
     "superseded_by", "forget_score", "forget_terms", "restored_at", "metadata", "form", "consolidated_into",
+    "subjects",
 )  # fmt: skip
 
 
@@ -140,6 +142,7 @@ def fact_of(row: Mapping[str, Any], scope: Scope) -> Fact:
         metadata=_json(row["metadata"], {}),
         form=row["form"],
         consolidated_into=row["consolidated_into"],
+        subjects=tuple(_json(row["subjects"], [])),
     )
 
 

@@ -61,6 +61,7 @@ from engram_core.storage.codec import (
 )
 from engram_core.storage.diary import SqlDiary
 from engram_core.storage.engines import open_engines
+from engram_core.storage.erasing import SqlErasures
 from engram_core.storage.lab_books import SqlDesigns, SqlProposals
 from engram_core.storage.migrate import migrate
 from engram_core.storage.records import episode_of, recall_of, usage_of
@@ -109,6 +110,7 @@ class SqlLedger:
         self.proposals = SqlProposals(self._writing, self._reading)
         self.designs = SqlDesigns(self._writing, self._reading)
         self.diary = SqlDiary(self._reading, self._writing)
+        self.erasures = SqlErasures(self._engines, self._reading, self._writing)
         try:
             with self._mapped():
                 migrate(self._engines)

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest migration; a test keeps it equal to the scripts' head."""
 
 metadata = MetaData(
@@ -112,6 +112,7 @@ facts = Table(
     Column("metadata", Text, nullable=False),
     Column("form", String(12), nullable=False, server_default="statement"),
     Column("consolidated_into", String(36)),
+    Column("subjects", Text, nullable=False, server_default="[]"),
     # what recall reads; derived from the text at write
     Column("duplicate_key", String(64), nullable=False),
     Column("previous", String(36)),
@@ -143,6 +144,12 @@ facts = Table(
         "superseded_by",
         sqlite_where=text("superseded_by IS NOT NULL"),
         postgresql_where=text("superseded_by IS NOT NULL"),
+    ),
+    Index(
+        "ix_facts_consolidated_into",
+        "consolidated_into",
+        sqlite_where=text("consolidated_into IS NOT NULL"),
+        postgresql_where=text("consolidated_into IS NOT NULL"),
     ),
 )
 
@@ -318,6 +325,38 @@ reflections = Table(
     Column("scope_id", ForeignKey("scopes.id"), primary_key=True),
     Column("episode", BigInteger, nullable=False),
     Column("until", Float),
+)
+
+# Every erasure with what it did; ids and numbers only.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("receipt", Text, nullable=False),
+)
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("mark", String(64), primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("erasure", String(36), nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("scope_id", ForeignKey("scopes.id"), nullable=False),
+    Column("fact_id", String(36)),
+    Column("reason", Text, nullable=False),
+    Column("principal", String(200), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("released_at", Float),
+    Column("released_by", String(200)),
 )
 
 generations = Table(

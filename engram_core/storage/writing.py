@@ -29,6 +29,7 @@ from engram_core.ports import (
     UsageRow,
     Write,
 )
+from engram_core.storage import erasing
 from engram_core.storage import schema as t
 from engram_core.storage.codec import (
     blob,
@@ -177,6 +178,9 @@ def apply(connection: Connection, batch: Batch) -> int:
     _move_contexts(connection, change, batch.contexts, seqs)
     if batch.writes or batch.contexts:
         _apply_change(connection, change, last)
+    if batch.erasure is not None:
+        # Before the decision that says so is recorded: it blanks what was recorded till then.
+        erasing.blank(connection, scope, batch.scope, batch.erasure)
     save_decisions(connection, scope, batch.decisions, last)
     _save_links(connection, scope, batch.links)
     for item in batch.parked:

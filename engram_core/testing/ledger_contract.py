@@ -8,6 +8,7 @@ from __future__ import annotations
 from engram_core.testing.ledger_books import BooksClauses
 from engram_core.testing.ledger_commits import CommitClauses
 from engram_core.testing.ledger_diary import DiaryClauses
+from engram_core.testing.ledger_erasures import ErasureClauses
 from engram_core.testing.ledger_forgetting import ForgettingClauses
 from engram_core.testing.ledger_lab import LabClauses
 from engram_core.testing.ledger_links import LinkClauses
@@ -15,6 +16,13 @@ from engram_core.testing.ledger_reads import ReadClauses
 
 
 class LedgerContract(
-    CommitClauses, ReadClauses, LinkClauses, BooksClauses, ForgettingClauses, LabClauses, DiaryClauses
+    CommitClauses,
+    ReadClauses,
+    LinkClauses,
+    BooksClauses,
+    ForgettingClauses,
+    LabClauses,
+    DiaryClauses,
+    ErasureClauses,
 ):
     """Every clause: what commits keep, what reads find, what replaces what, and the books."""

@@ -45,6 +45,7 @@ from engram_core.ports import (
     Write,
 )
 from engram_core.testing.memory_diary import MemoryDiary
+from engram_core.testing.memory_erasures import MemoryErasures
 from engram_core.testing.memory_lab_books import MemoryDesigns, MemoryProposals
 
 T = TypeVar("T")
@@ -89,7 +90,10 @@ class MemoryLedger:
         self.proposals = MemoryProposals(self._lock)
         self.designs = MemoryDesigns(self._lock)
         self._state = _State()
+        self.erasures = MemoryErasures(self)
         self._recalls: dict[str, RecallRow] = {}
+        self._unshown: dict[str, set[str]] = {}
+        """Facts that a recall showed and that were erased since: they count as shown by none."""
         self._usage: list[UsageRow] = []
         self._judgements: list[tuple[int, UsageRow]] = []
         self._counted: dict[str, tuple[int, UsageRow]] = {}
@@ -251,6 +255,8 @@ class MemoryLedger:
         state.seq += 1
         if batch.writes or batch.contexts:
             state.scope_seq[batch.scope] = state.seq
+        if batch.erasure is not None:
+            self.erasures.blank(batch.scope, batch.erasure)
         state.decisions += [replace(decision, seq=state.seq) for decision in batch.decisions]
         state.links += batch.links
         for item in batch.parked:
@@ -407,8 +413,11 @@ class MemoryLedger:
 
     def recalls_of(self, fact_id: str, limit: int) -> list[RecallRow]:
         with self._lock:
-            found = [row for row in self._recalls.values() if fact_id in row.shown]
+            found = [row for row in self._recalls.values() if self._is_shown(row, fact_id)]
         return sorted(found, key=lambda row: row.at, reverse=True)[:limit]
+
+    def _is_shown(self, row: RecallRow, fact_id: str) -> bool:
+        return fact_id in row.shown and fact_id not in self._unshown.get(row.id, ())
 
     def record_usage(self, row: UsageRow) -> None:
         with self._lock:
@@ -472,7 +481,7 @@ class MemoryLedger:
             return usage if usage is not None and usage.shown else None
 
     def _fact_usage(self, fact: Fact) -> FactUsage:
-        shown = sum(fact.id in row.shown for row in self._recalls.values())
+        shown = sum(self._is_shown(row, fact.id) for row in self._recalls.values())
         tallies = [(held[fact.id], self._judged[by]) for by, held in self._tallies.items() if fact.id in held]
         weights = usefulness.summed(tallies).get(fact.id, (0.0, 0.0))
         judged, used = (sum(getattr(tally, name) for tally, _ in tallies) for name in ("judged", "times_used"))
