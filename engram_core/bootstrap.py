@@ -6,18 +6,19 @@ import atexit
 import os
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any
 
 from engram_core.design import Design
-from engram_core.domain.errors import EmbeddingFailed, InvalidInput, StoreUnavailable
-from engram_core.engram import DEFAULT_URL, Engram
+from engram_core.domain.errors import EmbeddingFailed, IndexUnavailable, InvalidInput, StoreUnavailable
+from engram_core.engram import DEFAULT_EXACT_LIMIT, DEFAULT_URL, Engram
 from engram_core.operations.background import Worker
+from engram_core.operations.compare import Question
 from engram_core.operations.context import Context
-from engram_core.ports import Clock, Ledger, NewId, StoreEmbedder
+from engram_core.ports import Clock, Finder, LanguageModel, Ledger, NewId, StoreEmbedder, TokenCounter
 
 MEMORY_URL = ":memory:"
 EMBEDDER = "embedder"
@@ -44,12 +45,9 @@ def open_store(
 ) -> Engram:
     """Build a store from its parts; see `Engram.open`."""
     from engram_core.models.bridges import as_embedder  # noqa: PLC0415 - loads lazily with the first store
-    from engram_core.models.extraction import extract  # noqa: PLC0415
-    from engram_core.models.judge import judge  # noqa: PLC0415
     from engram_core.models.language import as_language_model  # noqa: PLC0415
     from engram_core.models.sealed import SealedEmbedder  # noqa: PLC0415
     from engram_core.models.tokens import token_counter as counting  # noqa: PLC0415
-    from engram_core.models.update_judge import judge_update  # noqa: PLC0415
     from engram_core.storage.finder import LedgerFinder  # noqa: PLC0415
 
     if exact_limit < 0:
@@ -68,20 +66,16 @@ def open_store(
             fingerprint=lambda: ledger.setting(EMBEDDER) or sealed.name,
             exact_limit=exact_limit,
         )
-        context = Context(
-            ledger=ledger,
-            finder=finder,
-            embedder=sealed,
+        context = _context(
+            ledger,
+            finder,
+            sealed,
+            ledger.set_setting("owner", owner, only_if_absent=True),
             counter=counting(token_counter),
-            designs=_designs(ledger),
-            clock=clock or _now,
-            new_id=ids or _new_id(),
-            rng=rng or random.SystemRandom(),
-            owner=ledger.set_setting("owner", owner, only_if_absent=True),
+            clock=clock,
+            ids=ids,
+            rng=rng,
             model=as_language_model(model) if model is not None else None,
-            extractor=extract,
-            judge=judge,
-            judge_update=judge_update,
         )
     except BaseException:
         ledger.close()
@@ -97,6 +91,41 @@ def open_store(
     if ledger.pending(1) or (context.model is not None and ledger.episodes_due(1)):
         worker.wake()
     return store
+
+
+def _context(
+    ledger: Ledger,
+    finder: Finder,
+    embedder: StoreEmbedder,
+    owner: str,
+    *,
+    counter: TokenCounter | None = None,
+    clock: Clock | None = None,
+    ids: NewId | None = None,
+    rng: random.Random | None = None,
+    model: LanguageModel | None = None,
+) -> Context:
+    """What operations get, with the parts that every store shares."""
+    from engram_core.models.extraction import extract  # noqa: PLC0415
+    from engram_core.models.judge import judge  # noqa: PLC0415
+    from engram_core.models.tokens import token_counter  # noqa: PLC0415
+    from engram_core.models.update_judge import judge_update  # noqa: PLC0415
+
+    return Context(
+        ledger=ledger,
+        finder=finder,
+        embedder=embedder,
+        counter=counter or token_counter(None),
+        designs=_designs(ledger),
+        clock=clock or _now,
+        new_id=ids or _new_id(),
+        rng=rng or random.SystemRandom(),
+        owner=owner,
+        model=model,
+        extractor=extract,
+        judge=judge,
+        judge_update=judge_update,
+    )
 
 
 def reembed(
@@ -126,6 +155,90 @@ def reembed(
         return {"facts": embed_again(ledger, checked, mark, progress), "embedder": mark}
     finally:
         ledger.close()
+
+
+def migrate_store(
+    source: str,
+    target: str,
+    *,
+    index: str | None = None,
+    dry_run: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Copy a whole store into an empty place; see `Engram.migrate`."""
+    from engram_core.operations import compare  # noqa: PLC0415
+    from engram_core.storage import moving  # noqa: PLC0415
+    from engram_core.storage.ledger import SqlLedger  # noqa: PLC0415
+
+    if MEMORY_URL in (source, target):
+        raise InvalidInput("A store in memory cannot be migrated: it is gone when it is closed.")
+    old, _ = _address(source)
+    new, beside = _address(target)
+    moved = moving.move(old, new, dry_run=True)  # refuses what is wrong before a directory is made
+    if not dry_run:
+        if beside is not None:
+            _make_directory(Path(target))
+        moved = moving.move(old, new, progress=progress)
+    report: dict[str, Any] = {
+        "rows": dict(moved.rows),
+        "digests": dict(moved.digests),
+        "digest": moved.digest,
+        "dry_run": dry_run,
+    }
+    if dry_run:
+        return report
+    was, now_is = SqlLedger(old), SqlLedger(new)
+    try:
+        asked = compare.questions(was)
+        moment = _now()
+        before, after = (compare.answers(_reader(ledger, asked), asked, moment) for ledger in (was, now_is))
+        if before != after:
+            moving.empty(new)
+            raise StoreUnavailable(
+                f"{sum(one != other for one, other in zip(before, after, strict=True))} of {len(asked)} sample recalls "
+                "differ between source and target, although their rows are equal. Nothing was kept in the target; "
+                "please report it."
+            )
+        built = _indexed(now_is, _index_place(index, beside), progress)
+        return report | {"recalls": len(asked), **built}
+    finally:
+        was.close()
+        now_is.close()
+
+
+def _reader(ledger: Ledger, asked: Sequence[Question]) -> Context:
+    """A store that only answers those questions, exactly, and records nothing."""
+    from engram_core.operations.compare import KnownVectors  # noqa: PLC0415
+    from engram_core.storage.finder import LedgerFinder  # noqa: PLC0415
+
+    known = KnownVectors(asked)
+    finder = LedgerFinder(
+        ledger, place=None, dimension=lambda: known.dimension, fingerprint=lambda: known.name, exact_limit=0
+    )
+    return _context(ledger, finder, known, ledger.setting("owner") or "user:owner")
+
+
+def _indexed(ledger: Ledger, place: str | None, progress: Callable[[str, int, int], None] | None) -> dict[str, Any]:
+    """Build the index of a store that has just been filled; without success the store builds it when it is opened."""
+    from engram_core.storage.finder import LedgerFinder  # noqa: PLC0415
+
+    mark = ledger.setting(EMBEDDER)
+    if place is None or mark is None:
+        return {"vectors": 0, "index_problem": None}
+    finder = LedgerFinder(
+        ledger,
+        place=place,
+        dimension=lambda: int(mark.rsplit("/", 2)[1]),
+        fingerprint=lambda: mark,
+        exact_limit=DEFAULT_EXACT_LIMIT,
+    )
+    try:
+        vectors = finder.rebuild(lambda done, total: progress and progress("Indexing", done, total))
+    except IndexUnavailable as error:
+        return {"vectors": 0, "index_problem": str(error)}
+    finally:
+        finder.close()
+    return {"vectors": vectors, "index_problem": None}
 
 
 def shared(url: str | None = None) -> Engram:
@@ -167,17 +280,27 @@ def _ledger(url: str, index: str | None) -> tuple[Ledger, str | None]:
         return MemoryLedger(), _index_place(index, None)
     from engram_core.storage.ledger import SqlLedger  # noqa: PLC0415
 
+    address, beside = _address(url)
+    if beside is not None:
+        _make_directory(Path(url))
+    return SqlLedger(address), _index_place(index, beside)
+
+
+def _address(url: str) -> tuple[str, str | None]:
+    """The database URL of a store's ledger, and where its index is unless somebody says otherwise."""
     if "://" in url:
-        return SqlLedger(url), _index_place(index, None)
-    directory = Path(url)
+        return url, None
+    directory = Path(url).resolve()
+    return f"sqlite:///{directory / 'engram.db'}", str(directory / "index")
+
+
+def _make_directory(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreUnavailable(
             f"The store's directory {directory} cannot be created: {error}. Choose another one, or set ENGRAM_URL."
         ) from error
-    path = directory.resolve() / "engram.db"
-    return SqlLedger(f"sqlite:///{path}"), _index_place(index, str(path.parent / "index"))
 
 
 def _index_place(index: str | None, default: str | None) -> str | None:

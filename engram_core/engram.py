@@ -124,6 +124,56 @@ class Engram:
         """`open`, off the event loop."""
         return await off_loop(cls.open, url, **options)
 
+    @classmethod
+    def migrate(
+        cls,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        *,
+        index: str | None = None,
+        dry_run: bool = False,
+        progress: sleeping.Progress | None = None,
+    ) -> dict[str, Any]:
+        """Copy a whole store into an empty place, and prove that both hold the same: embedded to server, and back.
+
+        Every table is copied, whatever it is for, with its keys; the index is built anew. The target is filled in one
+        transaction: it has everything or nothing, and a migration that was killed is simply run again. The source is
+        only read. Stop the programs that use it first: one that writes meanwhile makes the migration fail.
+
+        Args:
+            source, target: As `url` of `open`: a directory, or a database URL of SQLite or PostgreSQL.
+            index: Where the target's index is built, as for `open`.
+            dry_run: Check both, count the rows and write nothing.
+            progress: Called with (what is being done, steps done, steps in all).
+
+        Returns:
+            `rows` and `digests` by table, `digest` of the whole store, how many sample `recalls` were compared,
+            `vectors` in the new index, and `index_problem`, why it could not be built yet (None: nothing is wrong).
+
+        Raises:
+            InvalidInput: The target is not empty or is the source, or the source has an older schema.
+            StoreUnavailable: One of them cannot be used, or the verification failed; the target is empty.
+            SchemaTooNew: A newer Engram wrote one of them.
+        """
+        from engram_core import bootstrap  # noqa: PLC0415 - as in `open`
+
+        return bootstrap.migrate_store(
+            os.fspath(source), os.fspath(target), index=index, dry_run=dry_run, progress=progress
+        )
+
+    @classmethod
+    async def amigrate(
+        cls,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        *,
+        index: str | None = None,
+        dry_run: bool = False,
+        progress: sleeping.Progress | None = None,
+    ) -> dict[str, Any]:
+        """`migrate`, off the event loop."""
+        return await off_loop(cls.migrate, source, target, index=index, dry_run=dry_run, progress=progress)
+
     @property
     def url(self) -> str:
         """What `open` was given; opening it again finds the same store."""

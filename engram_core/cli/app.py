@@ -24,6 +24,7 @@ from engram_core.cli.command import (
     Store,
     command,
 )
+from engram_core.cli.moving import register as register_moving
 from engram_core.cli.policy import policies
 
 if TYPE_CHECKING:
@@ -376,6 +377,9 @@ def reindex(
             done |= engram.reindex(progress=move)
     view = {"store": place.shown, **done}
     return Result(view, partial(render.reindexed, view=view))
+
+
+register_moving(app)
 
 
 @command(app)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from engram_core.domain.errors import InvalidInput, MissingExtra
@@ -19,6 +21,8 @@ from engram_core.storage.forks import on_fork
 from engram_core.storage.pool import Gate, GatedPool
 
 BUSY_TIMEOUT_MS = 30_000
+_READS = "engram_reads"
+"""Execution option of a connection whose transaction writes nothing."""
 _POOL: dict[str, Any] = {"poolclass": GatedPool, "pool_size": 8, "max_overflow": 56, "pool_timeout": 30}
 
 
@@ -60,6 +64,22 @@ class Engines:
     def dialect(self) -> str:
         """`sqlite` or `postgresql`."""
         return self.writer.dialect.name
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection that waits for no writer. On SQLite it sees the database as it was at its first query."""
+        with self.observer.connect() as connection:
+            is_sqlite = self.dialect == "sqlite"
+            yield connection.execution_options(**({_READS: True} if is_sqlite else {"isolation_level": "AUTOCOMMIT"}))
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection that sees the database as it was at its first query, for as long as it is open."""
+        with self.observer.connect() as connection:
+            if self.dialect == "sqlite":
+                yield connection.execution_options(**{_READS: True})
+            else:
+                yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     def dispose(self) -> None:
         """Close every pooled connection."""
@@ -114,7 +134,8 @@ def _sqlite(url: URL, synchronous: str) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
         # IMMEDIATE: a writer waits for its turn at the start instead of failing in the middle.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        mode = "DEFERRED" if connection.get_execution_options().get(_READS) else "IMMEDIATE"
+        connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine
 

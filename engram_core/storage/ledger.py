@@ -6,17 +6,16 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
-from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import IntegrityError
 
-from engram_core.domain.errors import Conflict, InvalidInput, StoreUnavailable
+from engram_core.domain.errors import Conflict, InvalidInput
 from engram_core.domain.fact import Fact, Slot, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
@@ -46,7 +45,7 @@ from engram_core.ports import (
     UsageRow,
 )
 from engram_core.storage import schema as t
-from engram_core.storage import writing
+from engram_core.storage import trouble, writing
 from engram_core.storage.codec import (
     FACT_COLUMNS,
     MAX_STEM,
@@ -772,9 +771,8 @@ class SqlLedger:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with self._mapped(), self._engines.observer.connect() as connection:
-            # AUTOCOMMIT keeps SQLite from taking the write lock that our `begin` would take.
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        with self._mapped(), self._engines.reading() as connection:
+            yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
@@ -786,21 +784,8 @@ class SqlLedger:
         with self._mapped(), self._engines.observer.begin() as connection:
             yield connection
 
-    @contextmanager
-    def _mapped(self) -> Iterator[None]:
-        try:
-            yield
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
-            raise StoreUnavailable(_advice(self.url, error)) from error
-        except DBAPIError as error:
-            # The bare class is how SQLite reports a file that is damaged or no database.
-            if error.connection_invalidated or type(error) is DatabaseError:
-                raise StoreUnavailable(_advice(self.url, error)) from error
-            raise
-        except Exception as error:
-            if type(error).__module__.startswith(("sqlite3", "psycopg")) and type(error).__name__.endswith("Error"):
-                raise StoreUnavailable(_advice(self.url, error)) from error
-            raise
+    def _mapped(self) -> AbstractContextManager[None]:
+        return trouble.mapped(self.url)
 
 
 def _heaviest(postings: Mapping[str, NDArray[np.int64]], weights: Mapping[str, float], limit: int) -> list[int]:
@@ -825,27 +810,6 @@ def _inside(scope: Scope | None, *, below: bool) -> tuple[str, tuple[Any, ...]]:
 
 def _marks(items: Sequence[object]) -> str:
     return ",".join("?" * len(items))
-
-
-def _advice(url: str, error: Exception) -> str:
-    cause = str(getattr(error, "orig", None) or error).strip().splitlines()
-    detail = cause[0] if cause else type(error).__name__
-    if "full" in detail:
-        hint = "Free some disk space; nothing that was acknowledged is lost."
-    elif "locked" in detail or "busy" in detail:
-        hint = "Another process holds the write lock for more than 30 s; try again, or look for a stuck process."
-    elif "readonly" in detail or "read-only" in detail or "unable to open" in detail:
-        hint = "Check that the directory exists and may be written."
-    elif "malformed" in detail or "not a database" in detail:
-        hint = "The file is damaged or something else; put a backup in its place."
-    else:
-        hint = "Check that the database is up and reachable, then try again."
-    return f"The ledger at {_without_password(url)} is not available: {detail}. {hint}"
-
-
-def _without_password(url: str) -> str:
-    scheme, at, rest = url.rpartition("@")
-    return f"{scheme.split('://')[0]}://***@{rest}" if at else url
 
 
 def _scope_state(row: Any) -> ScopeState:

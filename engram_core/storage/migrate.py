@@ -22,14 +22,19 @@ def migrate(engines: Engines) -> None:
     Raises:
         SchemaTooNew: The store was written by a newer Engram.
     """
-    with engines.observer.connect() as connection:
-        if _revision(connection) == HEAD:
-            return
+    if revision(engines) == HEAD:
+        return
     with engines.writer.begin() as connection:
         if engines.dialect == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         if _revision(connection) != HEAD:
             _upgrade(connection)
+
+
+def revision(engines: Engines) -> str | None:
+    """The migration a database is at; None where no ledger was ever opened. Changes nothing."""
+    with engines.reading() as connection:
+        return _revision(connection)
 
 
 def _revision(connection: Connection) -> str | None:

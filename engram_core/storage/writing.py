@@ -331,16 +331,22 @@ def _save_full_text(connection: Connection, change: _Change) -> None:
             # A contentless FTS5 table needs the very words it indexed to forget them; the fact's row still has them.
             gone = "INSERT INTO fact_words(fact_words, rowid, terms) VALUES('delete', :pk, :terms)"
             connection.execute(text(gone), removed)
-        if added:
-            connection.execute(text("INSERT INTO fact_words(rowid, terms) VALUES(:pk, :terms)"), added)
-        return
-    if removed:
+    elif removed:
         connection.execute(text("DELETE FROM fact_words WHERE pk = :pk"), removed)
-    if added:
-        connection.execute(
-            text("INSERT INTO fact_words(pk, terms) VALUES(:pk, array_to_tsvector(string_to_array(:terms, ' ')))"),
-            [row | {"terms": " ".join(dict.fromkeys(str(row["terms"]).split()))} for row in added],
-        )
+    add_terms(connection, added)
+
+
+def add_terms(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Put facts into the full text: their keys `pk`, and their `terms` separated by spaces."""
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        connection.execute(text("INSERT INTO fact_words(rowid, terms) VALUES(:pk, :terms)"), rows)
+        return
+    connection.execute(
+        text("INSERT INTO fact_words(pk, terms) VALUES(:pk, array_to_tsvector(string_to_array(:terms, ' ')))"),
+        [{**row, "terms": " ".join(dict.fromkeys(str(row["terms"]).split()))} for row in rows],
+    )
 
 
 def terms(scope: int, stems: Iterable[str]) -> list[str]:

@@ -169,3 +169,19 @@ def test_urls_that_are_no_ledger_are_refused() -> None:
     for url in ("mysql://localhost/x", "nonsense://x", "oracle://x/y"):
         with pytest.raises(InvalidInput):
             SqlLedger(url)
+
+
+def test_readers_do_not_wait_for_a_writer(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "BUSY_TIMEOUT_MS", 200)
+    ledger = SqlLedger(sqlite_url)
+    (said,) = samples.add(ledger, "a", ["kept"])
+    ledger.record_recall(samples.recall_row(said.scope, said))
+    writer = SqlLedger(sqlite_url)
+    with writer._engines.writer.begin():
+        assert ledger.history(said.id)
+        assert ledger.listing(said.scope) == [said]
+        assert ledger.decisions(said.scope)
+        assert ledger.recalls_of(said.id, 5)
+        assert ledger.parked() == []
+    writer.close()
+    ledger.close()
