@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from engram_core import Message
@@ -34,8 +35,12 @@ SESSION_LENGTH = 20
 
 def statements(count: int, seed: int = 7) -> list[Message]:
     """`count` messages in sessions of 20, a minute apart, sessions six hours apart, by twenty speakers."""
+    return list(told(count, seed))
+
+
+def told(count: int, seed: int = 7) -> Iterator[Message]:
+    """The same, one by one: a million of them need not fit into memory."""
     rng = random.Random(seed)
-    made = []
     for number in range(count):
         session, place = divmod(number, SESSION_LENGTH)
         text = (
@@ -43,8 +48,7 @@ def statements(count: int, seed: int = 7) -> list[Message]:
             f"{rng.choice(_WHY)}, it cost {rng.randrange(10, 9_999)} euros and took {rng.randrange(2, 90)} days."
         )
         at = _START + timedelta(hours=6 * session, minutes=place)
-        made.append(Message("user", text, speaker=rng.choice(_PEOPLE), at=at, session=f"s{session}", id=f"m{number}"))
-    return made
+        yield Message("user", text, speaker=rng.choice(_PEOPLE), at=at, session=f"s{session}", id=f"m{number}")
 
 
 def questions(count: int, seed: int = 11) -> list[str]:

@@ -24,7 +24,6 @@ NAME: Final = "wordllama:l2_supercat_256:0.4"
 DIMENSION: Final = 256
 MAX_CHARACTERS: Final = 32_768
 """What is read of one text; four times a fact's limit, so that only a huge query is cut."""
-_BATCH_CHARACTERS: Final = 65_536
 
 
 _loading = threading.Lock()
@@ -62,9 +61,11 @@ class WordLlamaEmbedder:
         if not texts:
             return vectors
         model = _model()
-        clean = [_clean(text) for text in texts]
-        for rows in _batches(clean):
-            vectors[rows] = model.embed([clean[row] for row in rows], norm=False)
+        for row, text in enumerate(texts):
+            # Text by text, in this thread: the same numbers as `model.embed`, without padding a batch to its longest
+            # text and without waking a pool of threads, which on a busy machine costs many times the work.
+            tokens = np.array(model.tokenizer.encode(_clean(text), add_special_tokens=False).ids, dtype=np.intp)
+            vectors[row] = model.embedding[tokens].sum(axis=0) / np.float32(max(len(tokens), 1))
         return vectors
 
 
@@ -112,15 +113,3 @@ def _clean(text: str) -> str:
     except UnicodeEncodeError:
         head = head.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return head or " "
-
-
-def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
-    """Row numbers by rising length, in batches of bounded memory: a batch is padded to its longest text."""
-    rows: list[int] = []
-    for row in sorted(range(len(texts)), key=lambda row: len(texts[row])):
-        if rows and (len(rows) + 1) * len(texts[row]) > _BATCH_CHARACTERS:
-            yield rows
-            rows = []
-        rows.append(row)
-    if rows:
-        yield rows

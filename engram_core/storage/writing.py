@@ -6,10 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, case, func, insert, select, text, update
+from sqlalchemy import Connection, bindparam, case, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from engram_core.domain.errors import Conflict
@@ -45,45 +46,44 @@ from engram_core.storage.codec import (
 
 _CHUNK = 500
 
-# Built once: constructing a statement costs more than running it, and an add runs a dozen.
-_TAKE = update(t.counter).where(t.counter.c.id == 1).values(seq=t.counter.c.seq + bindparam("count"))
-_TAKE = _TAKE.returning(t.counter.c.seq)
-_SCOPE_ID = select(t.scopes.c.id).where(t.scopes.c.path == bindparam("wanted"))
-_SCOPE_SEQ = select(t.scopes.c.seq).where(t.scopes.c.id == bindparam("wanted"))
-_SPEAKERS = select(t.scopes.c.speakers).where(t.scopes.c.id == bindparam("wanted"))
+# Plain SQL, the same for both databases: building and compiling a statement costs more than running it, and an add runs
+# a dozen. `_run` spells the placeholders as the driver wants them.
+_TAKE = "UPDATE counter SET seq = seq + ? WHERE id = 1 RETURNING seq"
+_SCOPE = "SELECT id, seq, speakers FROM scopes WHERE path = ?"
 _MOVE_SCOPE = (
-    update(t.scopes)
-    .where(t.scopes.c.id == bindparam("wanted"))
-    .values(
-        seq=bindparam("new_seq"),
-        live=t.scopes.c.live + bindparam("more_live"),
-        recallable=t.scopes.c.recallable + bindparam("more_recallable"),
-        body_words=t.scopes.c.body_words + bindparam("more_body_words"),
-        context_words=t.scopes.c.context_words + bindparam("more_context_words"),
-        held=t.scopes.c.held + bindparam("more_held"),
-        speakers=bindparam("new_speakers"),
-    )
+    "UPDATE scopes SET seq = ?, live = live + ?, recallable = recallable + ?, body_words = body_words + ?, "
+    "context_words = context_words + ?, held = held + ?, speakers = ? WHERE id = ?"
 )
-_STORED = select(
-    t.facts.c.pk,
-    t.facts.c.id,
-    t.facts.c.scope_id,
-    t.facts.c.version,
-    t.facts.c.status,
-    t.facts.c.speaker,
-    t.facts.c.body_stems,
-    t.facts.c.context_stems,
-    t.facts.c.form,
-    t.facts.c.consolidated_from,
-).where(t.facts.c.id.in_(bindparam("wanted", expanding=True)))
-
-_REPLACE = (
-    update(t.facts)
-    .where(t.facts.c.pk == bindparam("new_pk"))
-    .values({column: bindparam(f"new_{column.name}") for column in t.facts.c if column.name not in ("pk", "scope_id")})
+_STORED_COLUMNS = (
+    "pk", "id", "scope_id", "version", "status", "speaker", "body_stems", "context_stems", "form", "consolidated_from",
+)  # fmt: skip
+_MOVE_CONTEXT = (
+    "UPDATE facts SET following = ?, context_stems = ?, context_length = ?, context = COALESCE(?, context), seq = ? "
+    "WHERE pk = ?"
 )
-
-
+_INSERT_LINEAGE = "INSERT INTO lineage (source_id, fact_id) VALUES (?, ?)"
+_INSERT_EPISODE = (
+    "INSERT INTO episodes (id, scope_id, at, principal, messages, extraction, seq) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_SAVE_WORDS = (
+    "INSERT INTO words (scope_id, stem, body_df, context_df) VALUES (?, ?, ?, ?) ON CONFLICT (scope_id, stem) "
+    "DO UPDATE SET body_df = words.body_df + excluded.body_df, context_df = words.context_df + excluded.context_df"
+)
+_INSERT_DECISION = (
+    "INSERT INTO decisions (seq, scope_id, fact_id, episode_id, action, principal, at, rule, line, terms, "
+    '"before", "after", refused) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'
+)
+_FULL_TEXT = {
+    # A contentless FTS5 table needs the very words it indexed to forget them; the fact's row still has them.
+    "sqlite": (
+        "INSERT INTO fact_words(fact_words, rowid, terms) VALUES('delete', ?, ?)",
+        "INSERT INTO fact_words(rowid, terms) VALUES(?, ?)",
+    ),
+    "postgresql": (
+        "DELETE FROM fact_words WHERE pk = ? AND CAST(? AS TEXT) IS NOT NULL",
+        "INSERT INTO fact_words(pk, terms) VALUES(?, array_to_tsvector(string_to_array(?, ' ')))",
+    ),
+}
 _JUDGED = update(t.scopes).where(t.scopes.c.id == bindparam("wanted")).values(judged=t.scopes.c.judged + 1)
 _JUDGED = _JUDGED.returning(t.scopes.c.judged)
 _EARLIER_VERDICT = (
@@ -97,18 +97,6 @@ _TALLIES = select(*(t.tallies.c[name] for name in Tally._fields)).where(
 )
 
 
-def _saving_words(dialect_insert: Any) -> Any:
-    statement = dialect_insert(t.words)
-    return statement.on_conflict_do_update(
-        index_elements=["scope_id", "stem"],
-        set_={
-            "body_df": t.words.c.body_df + statement.excluded.body_df,
-            "context_df": t.words.c.context_df + statement.excluded.context_df,
-        },
-    )
-
-
-_SAVE_WORDS = {"sqlite": _saving_words(sqlite.insert), "postgresql": _saving_words(postgresql.insert)}
 _RECALLABLE = frozenset(status.value for status in RECALLABLE)
 
 
@@ -148,19 +136,35 @@ class _Change:
         (self.indexed if sign > 0 else self.unindexed).append((row["pk"], context))
 
 
+def _run(connection: Connection, query: str, rows: Sequence[Any] | tuple[Any, ...]) -> Any:
+    """Run SQL with one tuple of values, or a list of them for many rows."""
+    marked = query if connection.dialect.name == "sqlite" else query.replace("?", "%s")
+    return connection.exec_driver_sql(marked, rows)
+
+
 def next_seq(connection: Connection, count: int) -> int:
     """Take `count` sequence numbers and return the last. The row lock makes commit order equal sequence order."""
-    return int(connection.execute(_TAKE, {"count": count}).scalar_one())
+    return int(_run(connection, _TAKE, (count,)).scalar_one())
 
 
 def scope_id(connection: Connection, scope: Scope) -> int:
     """The scope's id, creating it if it is new."""
-    found = connection.execute(_SCOPE_ID, {"wanted": scope.path}).scalar()
+    return _scope(connection, scope).id
+
+
+class _Scope(NamedTuple):
+    id: int
+    seq: int
+    speakers: str
+
+
+def _scope(connection: Connection, scope: Scope) -> _Scope:
+    found = _run(connection, _SCOPE, (scope.path,)).first()
     if found is None:
         row = {"path": scope.path, "seq": 0, "live": 0, "recallable": 0, "body_words": 0, "context_words": 0}
         connection.execute(_insert(connection, t.scopes).values(**row, speakers="{}").on_conflict_do_nothing())
-        found = connection.execute(_SCOPE_ID, {"wanted": scope.path}).scalar_one()
-    return int(found)
+        found = _run(connection, _SCOPE, (scope.path,)).one()
+    return _Scope(*found)
 
 
 def apply(connection: Connection, batch: Batch) -> int:
@@ -168,32 +172,25 @@ def apply(connection: Connection, batch: Batch) -> int:
     count = len(batch.writes) + len(batch.contexts) + 1
     last = next_seq(connection, count)
     seqs = iter(range(last - count + 1, last + 1))
-    scope = scope_id(connection, batch.scope)
-    _check(connection, scope, batch.expect)
-    change = _Change(scope)
+    scope = _scope(connection, batch.scope)
+    if batch.expect is not None and scope.seq != batch.expect:
+        raise Conflict(f"The scope moved from {batch.expect} to {scope.seq} while the change was planned.")
+    change = _Change(scope.id)
     if batch.episode is not None:
-        _save_episode(connection, scope, batch, last)
+        _save_episode(connection, scope.id, batch, last)
     _insert_facts(connection, change, [write for write in batch.writes if write.replaces is None], seqs)
     _replace_facts(connection, change, [write for write in batch.writes if write.replaces is not None], seqs)
     _move_contexts(connection, change, batch.contexts, seqs)
     if batch.writes or batch.contexts:
-        _apply_change(connection, change, last)
+        _apply_change(connection, change, scope.speakers, last)
     if batch.erasure is not None:
         # Before the decision that says so is recorded: it blanks what was recorded till then.
-        erasing.blank(connection, scope, batch.scope, batch.erasure)
-    save_decisions(connection, scope, batch.decisions, last)
-    _save_links(connection, scope, batch.links)
+        erasing.blank(connection, scope.id, batch.scope, batch.erasure)
+    save_decisions(connection, scope.id, batch.decisions, last)
+    _save_links(connection, scope.id, batch.links)
     for item in batch.parked:
-        park(connection, scope, item)
+        park(connection, scope.id, item)
     return last
-
-
-def _check(connection: Connection, scope: int, expect: int | None) -> None:
-    if expect is None:
-        return
-    seq = connection.execute(_SCOPE_SEQ, {"wanted": scope}).scalar_one()
-    if seq != expect:
-        raise Conflict(f"The scope moved from {expect} to {seq} while the change was planned.")
 
 
 def _save_episode(connection: Connection, scope: int, batch: Batch, seq: int) -> None:
@@ -203,18 +200,9 @@ def _save_episode(connection: Connection, scope: int, batch: Batch, seq: int) ->
         done = update(t.episodes).where(t.episodes.c.id == episode.id).values(extraction=batch.extraction)
         connection.execute(done)
         return
-    connection.execute(
-        insert(t.episodes),
-        {
-            "id": episode.id,
-            "scope_id": scope,
-            "at": epoch(episode.at),
-            "principal": storable(episode.principal),
-            "messages": messages_json(episode.messages),
-            "extraction": batch.extraction,
-            "seq": seq,
-        },
-    )
+    principal, messages = storable(episode.principal), messages_json(episode.messages)
+    row = (episode.id, scope, epoch(episode.at), principal, messages, batch.extraction, seq)
+    _run(connection, _INSERT_EPISODE, row)
 
 
 def _insert_facts(connection: Connection, change: _Change, writes: Sequence[Write], seqs: Iterable[int]) -> None:
@@ -224,30 +212,42 @@ def _insert_facts(connection: Connection, change: _Change, writes: Sequence[Writ
         change.count(row, +1)
         rows.append(row)
     if rows:
-        connection.execute(insert(t.facts), rows)
-    derived = [write.fact for write in writes if write.fact.sources]
-    if derived:
-        pairs = [{"source_id": id_, "fact_id": fact.id} for fact in derived for id_ in dict.fromkeys(fact.sources)]
-        connection.execute(insert(t.lineage), pairs)
+        _run(connection, _inserting_fact(tuple(rows[0])), [tuple(row.values()) for row in rows])
+    pairs = [(id_, write.fact.id) for write in writes for id_ in dict.fromkeys(write.fact.sources)]
+    if pairs:
+        _run(connection, _INSERT_LINEAGE, pairs)
 
 
 def _row(fact: Fact, features: Features) -> dict[str, Any]:
+    """Column to value, the columns in the same order for every fact."""
     return fact_row(fact) | features_row(features)
+
+
+@lru_cache(maxsize=4)
+def _inserting_fact(columns: tuple[str, ...]) -> str:
+    return f"INSERT INTO facts ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+
+@lru_cache(maxsize=4)
+def _replacing_fact(columns: tuple[str, ...]) -> str:
+    return f"UPDATE facts SET {', '.join(f'{name} = ?' for name in columns)} WHERE pk = ?"
 
 
 def _replace_facts(connection: Connection, change: _Change, writes: Sequence[Write], seqs: Iterable[int]) -> None:
     old = _stored(connection, [write.fact.id for write in writes])
+    columns: tuple[str, ...] = ()
     rows = []
     for write, seq in zip(writes, seqs, strict=False):
         before = old.get(write.fact.id)
         if before is None or before["version"] != write.replaces or before["scope_id"] != change.scope_id:
             raise Conflict(f"Fact {write.fact.id} changed while its edit was planned.")
-        row = _row(write.fact, write.features) | {"pk": before["pk"], "seq": seq}
+        row = _row(write.fact, write.features) | {"seq": seq}
         change.count(before, -1)
-        change.count(row, +1)
-        rows.append({f"new_{name}": value for name, value in row.items()})
+        change.count(row | {"pk": before["pk"]}, +1)
+        columns = tuple(row)
+        rows.append((*row.values(), before["pk"]))
     if rows:
-        connection.execute(_REPLACE, rows)
+        _run(connection, _replacing_fact(columns), rows)
 
 
 def _move_contexts(
@@ -258,95 +258,63 @@ def _move_contexts(
         before = old.get(move.fact_id)
         if before is None or before["scope_id"] != change.scope_id:
             raise Conflict(f"Fact {move.fact_id} disappeared while its neighbour was added.")
-        values: dict[str, Any] = {
-            "following": move.following,
-            "context_stems": spaced(move.context_stems),
-            "context_length": len(move.context_stems),
-            "seq": seq,
-        }
-        if move.context is not None:
-            values["context"] = blob(move.context)
+        after = {"context_stems": spaced(move.context_stems)}
         change.count(before, -1)
-        change.count(dict(before) | values, +1)
-        connection.execute(update(t.facts).where(t.facts.c.pk == before["pk"]).values(**values))
+        change.count(dict(before) | after, +1)
+        length, context = len(move.context_stems), blob(move.context)
+        _run(connection, _MOVE_CONTEXT, (move.following, after["context_stems"], length, context, seq, before["pk"]))
 
 
 def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     for start in range(0, len(ids), _CHUNK):
-        chunk = ids[start : start + _CHUNK]
-        for row in connection.execute(_STORED, {"wanted": chunk}).mappings():
-            found[row["id"]] = dict(row)
+        chunk = tuple(ids[start : start + _CHUNK])
+        query = f"SELECT {', '.join(_STORED_COLUMNS)} FROM facts WHERE id IN ({', '.join('?' * len(chunk))})"
+        for row in _run(connection, query, chunk):
+            found[row[1]] = dict(zip(_STORED_COLUMNS, row, strict=True))
     return found
 
 
-def _apply_change(connection: Connection, change: _Change, seq: int) -> None:
+def _apply_change(connection: Connection, change: _Change, spoke: str, seq: int) -> None:
     _save_words(connection, change)
     _save_full_text(connection, change)
-    row = connection.execute(_SPEAKERS, {"wanted": change.scope_id}).scalar_one()
-    speakers = Counter(json.loads(row))
+    speakers = Counter(json.loads(spoke))
     speakers.update(change.speakers)
-    connection.execute(
-        _MOVE_SCOPE,
-        {
-            "wanted": change.scope_id,
-            "new_seq": seq,
-            "more_live": change.live,
-            "more_recallable": change.recallable,
-            "more_body_words": change.body_words,
-            "more_context_words": change.context_words,
-            "more_held": change.held,
-            "new_speakers": dumps({name: count for name, count in speakers.items() if count > 0}),
-        },
-    )
+    speaking = dumps({name: count for name, count in speakers.items() if count > 0})
+    more = (change.live, change.recallable, change.body_words, change.context_words, change.held)
+    _run(connection, _MOVE_SCOPE, (seq, *more, speaking, change.scope_id))
 
 
 def _save_words(connection: Connection, change: _Change) -> None:
-    moved = sorted(
-        stem
-        for stem in change.body_df.keys() | change.context_df.keys()
-        if change.body_df[stem] or change.context_df[stem]
-    )
-    if not moved:
-        return
-    connection.execute(
-        _SAVE_WORDS[connection.dialect.name],
-        [
-            {
-                "scope_id": change.scope_id,
-                "stem": stem,
-                "body_df": change.body_df[stem],
-                "context_df": change.context_df[stem],
-            }
-            for stem in moved
-        ],
-    )
+    body, context = change.body_df, change.context_df
+    # Sorted, so that all writers take the rows in one order, and pages are written one after another.
+    moved = sorted(stem for stem in body.keys() | context.keys() if body[stem] or context[stem])
+    if moved:
+        _run(connection, _SAVE_WORDS, [(change.scope_id, stem, body[stem], context[stem]) for stem in moved])
 
 
 def _save_full_text(connection: Connection, change: _Change) -> None:
-    removed = [{"pk": pk, "terms": " ".join(terms(change.scope_id, stems))} for pk, stems in change.unindexed]
-    added = [{"pk": pk, "terms": " ".join(terms(change.scope_id, stems))} for pk, stems in change.indexed]
-    if connection.dialect.name == "sqlite":
-        if removed:
-            # A contentless FTS5 table needs the very words it indexed to forget them; the fact's row still has them.
-            gone = "INSERT INTO fact_words(fact_words, rowid, terms) VALUES('delete', :pk, :terms)"
-            connection.execute(text(gone), removed)
-    elif removed:
-        connection.execute(text("DELETE FROM fact_words WHERE pk = :pk"), removed)
-    add_terms(connection, added)
+    forget, index = _FULL_TEXT[connection.dialect.name]
+    if change.unindexed:
+        _run(connection, forget, [(pk, " ".join(terms(change.scope_id, stems))) for pk, stems in change.unindexed])
+    if change.indexed:
+        _run(
+            connection,
+            index,
+            [(pk, _indexed(connection, terms(change.scope_id, stems))) for pk, stems in change.indexed],
+        )
 
 
 def add_terms(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Put facts into the full text: their keys `pk`, and their `terms` separated by spaces."""
-    if not rows:
-        return
-    if connection.dialect.name == "sqlite":
-        connection.execute(text("INSERT INTO fact_words(rowid, terms) VALUES(:pk, :terms)"), rows)
-        return
-    connection.execute(
-        text("INSERT INTO fact_words(pk, terms) VALUES(:pk, array_to_tsvector(string_to_array(:terms, ' ')))"),
-        [{**row, "terms": " ".join(dict.fromkeys(str(row["terms"]).split()))} for row in rows],
-    )
+    if rows:
+        index = _FULL_TEXT[connection.dialect.name][1]
+        _run(connection, index, [(row["pk"], _indexed(connection, str(row["terms"]).split())) for row in rows])
+
+
+def _indexed(connection: Connection, words: Sequence[str]) -> str:
+    # A tsvector made from an array refuses repeats; FTS5 forgets by the very words it was given.
+    return " ".join(words if connection.dialect.name == "sqlite" else dict.fromkeys(words))
 
 
 def terms(scope: int, stems: Iterable[str]) -> list[str]:
@@ -381,25 +349,25 @@ def count_verdicts(connection: Connection, scope: int, row: UsageRow) -> int | N
 def save_decisions(connection: Connection, scope: int, decisions: Sequence[Decision], seq: int) -> None:
     """Append decisions of one scope."""
     rows = [
-        {
-            "seq": seq,
-            "scope_id": scope,
-            "fact_id": decision.fact_id,
-            "episode_id": decision.episode_id,
-            "action": decision.action,
-            "principal": storable(decision.principal),
-            "at": epoch(decision.at),
-            "rule": storable(decision.reason.rule),
-            "line": storable(decision.reason.line),
-            "terms": dumps(dict(decision.reason.terms)),
-            "before": dumps(dict(decision.before)) if decision.before is not None else None,
-            "after": dumps(dict(decision.after)) if decision.after is not None else None,
-            "refused": decision.refused,
-        }
+        (
+            seq,
+            scope,
+            decision.fact_id,
+            decision.episode_id,
+            decision.action,
+            storable(decision.principal),
+            epoch(decision.at),
+            storable(decision.reason.rule),
+            storable(decision.reason.line),
+            dumps(dict(decision.reason.terms)),
+            dumps(dict(decision.before)) if decision.before is not None else None,
+            dumps(dict(decision.after)) if decision.after is not None else None,
+            decision.refused,
+        )
         for decision in decisions
     ]
     if rows:
-        connection.execute(insert(t.decisions), rows)
+        _run(connection, _INSERT_DECISION, rows)
 
 
 def _save_links(connection: Connection, scope: int, links: Sequence[Link]) -> None:

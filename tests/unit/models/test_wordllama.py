@@ -96,11 +96,10 @@ def test_no_texts_give_no_rows() -> None:
     assert WordLlamaEmbedder().embed([]).shape == (0, 256)
 
 
-def test_batches_are_bounded_by_their_longest_text() -> None:
-    texts = ["x" * 30_000] * 5 + ["y"] * 1000
-    batches = list(wordllama._batches(texts))
-    assert sorted(row for batch in batches for row in batch) == list(range(len(texts)))
-    assert max(len(batch) * max(len(texts[row]) for row in batch) for batch in batches) <= 65_536
+def test_gives_the_numbers_of_the_package_itself() -> None:
+    texts = ["a cat", "Alice moved to Lisbon in May 2024, \u00e0 pied.", " ", "tax law " * 300]
+    own = wordllama._model().embed(texts, norm=False)
+    assert np.array_equal(WordLlamaEmbedder().embed(texts), own)
 
 
 def test_a_missing_package_is_an_error_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
