@@ -1,6 +1,6 @@
 """Builds stores of up to millions of facts and finds them again. Real plans and commits; only the design is left out.
 
-Planning (small talk, duplicates, what a statement may replace) costs as much as everything else together, and it changes
+Planning (small talk, duplicates, what a statement may replace) costs as much as everything else together, and changes
 nothing about how these statements are stored: they are all different. The rest is what `Memory.add` does: both vectors,
 words, statistics, full text, history, one transaction per 1,000 facts, and the index that follows.
 """

@@ -126,6 +126,8 @@ class Indexed(NamedTuple):
     """JSON list of the originals that are ranked and rendered in this fact's place; `[]` unless it is `merged`."""
     into: str | None = None
     """The consolidated fact that stands for this one."""
+    key: int = 0
+    """The ledger's own number of the fact, which never changes; see `Ledger.holding`."""
 
 
 class Standing(NamedTuple):
@@ -593,6 +595,14 @@ class Ledger(Protocol):
         """`matching` for many sets of weights at once; a stem that several of them hold is read once."""
         ...
 
+    def holding(self, scope_id: int, stem: str) -> NDArray[np.int64]:
+        """Keys (`Indexed.key`) of the recallable facts whose context texts hold a stem, any order."""
+        ...
+
+    def ids_at(self, keys: Sequence[int]) -> dict[int, str]:
+        """Fact ids by key; unknown keys are left out."""
+        ...
+
     def said_between(self, scope_id: int, ranges: Sequence[tuple[float, float]], limit: int) -> list[str]: ...
 
     def weightiest(self, scope_id: int, limit: int) -> list[str]:
@@ -836,6 +846,14 @@ class Snapshot(Protocol):
         ...
 
 
+class Gathered(NamedTuple):
+    """Facts as `measure.columns.Columns`, and how often each stem occurs in bodies and context texts, (n, stems)."""
+
+    columns: Any
+    body_counts: NDArray[np.float32]
+    context_counts: NDArray[np.float32]
+
+
 class Finder(Protocol):
     """Finds facts of a scope for recall: whole small scopes, nearest facts of large ones. Always up to date."""
 
@@ -845,8 +863,28 @@ class Finder(Protocol):
 
     def nearest(self, state: ScopeState, vector: NDArray[np.float32], n: int) -> Nearest: ...
 
-    def rows(self, state: ScopeState, ids: Sequence[str]) -> list[Indexed]:
-        """Rows by fact id as of `state.seq` or later, any order; unknown ids are left out."""
+    def frequencies(self, state: ScopeState, stems: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """`Ledger.frequencies` of a large scope."""
+        ...
+
+    def matching(self, state: ScopeState, weights: Mapping[str, float], limit: int, *, together: bool) -> list[str]:
+        """`Ledger.matching` in a large scope."""
+        ...
+
+    def gather(
+        self, state: ScopeState, found: Sequence[Sequence[str]], stems: Sequence[str], with_neighbours: int
+    ) -> Gathered:
+        """What searches found in a large scope, ready to rank.
+
+        Args:
+            state: The scope; the rows are of its number or later.
+            found: Fact ids, one list per search, best first. Unknown and foreign ids are left out.
+            stems: What to count.
+            with_neighbours: Best facts of each search whose neighbours in their session come too.
+
+        Returns:
+            Recallable facts, merged ones replaced by their originals, as `measure.columns.standing` has them.
+        """
         ...
 
     def wake(self) -> None:

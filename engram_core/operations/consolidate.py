@@ -308,7 +308,7 @@ def _pool(context: Context, state: ScopeState, after: int) -> _Pool:
         rows = {row.id: row for row in _changed(context, state.id, 0)}
     elif after:
         near = {hit.id for id_ in fresh for hit in _near(context, state, rows[id_])} - rows.keys()
-        found = map(_row, context.finder.rows(state, sorted(near)))
+        found = map(_row, context.ledger.indexed(sorted(near)))
         rows |= {row.id: row for row in found if row is not None}
     return _Pool(fresh, sorted(rows.values(), key=lambda row: row.id))
 

@@ -8,18 +8,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engram_core.design import Alike, Ask, Candidates, Floats, Likeness, Statistics
 from engram_core.domain.errors import EmbeddingFailed
-from engram_core.domain.fact import RECALLABLE, Fact, Slot
+from engram_core.domain.fact import Fact, Slot
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
 from engram_core.measure import words
-from engram_core.measure.columns import NO_MEMBERS, Columns, columns_of, members_of, standing, united, vectors
+from engram_core.measure.columns import NO_MEMBERS, Columns, columns_of, members_of, united, vectors
 from engram_core.operations.context import Context
 from engram_core.operations.learned import Learnt
 from engram_core.ports import Indexed, LanguageModel, ScopeState, Snapshot
@@ -32,13 +31,10 @@ WITH_NEIGHBOURS = 30
 """Best hits of each search whose neighbours are read too."""
 MAX_POSTINGS = 2_000
 """Facts the lexical search may touch: the rarest stems are taken until they occur in this many facts together."""
-MAX_MEMBERS = 600
-"""Originals of merged facts that are ranked at most, those of the best hits first."""
 ALIKE_BREADTH = 20
 MAX_ALIKE_STEMS = 6
 MAX_ALIKE_POSTINGS = 1_000
 """Stems of a new statement that are looked up among the old ones, and facts they may occur in together."""
-_RECALLABLE = frozenset(status.value for status in RECALLABLE)
 
 
 @dataclass(slots=True)
@@ -211,61 +207,28 @@ class ScopedView:
         return Part(snapshot.columns, body, context, is_complete=True)
 
     def _searched(self, state: ScopeState, ask: Ask, frequencies: Floats) -> Part:
-        ledger = self.context.ledger
+        ledger, finder = self.context.ledger, self.context.finder
         with self._timed("lexical"):
-            known = ledger.frequencies(state.id, ask.stems)
+            known = finder.frequencies(state, ask.stems)
         frequencies += np.array([known.get(stem, (0, 0)) for stem in ask.stems], dtype=np.float32).reshape(-1, 2).T
         found: list[list[str]] = []
         if ask.vector is not None:
             with self._timed("index"):
-                nearest = self.context.finder.nearest(state, ask.vector, ask.breadth)
+                nearest = finder.nearest(state, ask.vector, ask.breadth)
             self.degraded = self.degraded or nearest.degraded
             found.append([hit.id for hit in nearest.hits])
         if ask.words:
             with self._timed("lexical"):
                 rare = _rarest(known, state.recallable)
-                found.append(ledger.matching(state.id, rare.weights, ask.breadth, together=rare.together))
+                found.append(finder.matching(state, rare.weights, ask.breadth, together=rare.together))
         if ask.times:
             found.append(ledger.said_between(state.id, ask.times, ask.breadth))
         if ask.newest:
             found.append(ledger.newest(state.id, ask.newest))
-        return self._hydrated(state, found, ask.stems)
-
-    def _hydrated(self, state: ScopeState, found: Sequence[Sequence[str]], stems: Sequence[str]) -> Part:
-        with self._timed("ledger"):
-            ids = dict.fromkeys(id_ for ids in found for id_ in ids)
-            rows = {row.id: row for row in self.context.finder.rows(state, list(ids))}
-            # The neighbours of what each search likes best: they are candidates too, and lend their score.
-            liked = [rows[id_] for ids in found for id_ in ids[:WITH_NEIGHBOURS] if id_ in rows]
-            around = {id_ for row in liked for id_ in (row.previous, row.following) if id_ and id_ not in rows}
-            rows |= {row.id: row for row in self.context.finder.rows(state, list(around))}
         # The index may be behind and the full text is only a hint: nothing counts until the ledger's own row agrees.
-        kept = [row for row in self._with_members(state, rows, found) if row.scope_id == state.id]
-        return Part(
-            columns=columns_of(kept, self._dimension()),
-            body_counts=counts_of([row.body_stems for row in kept], stems),
-            context_counts=counts_of([row.context_stems for row in kept], stems),
-            is_complete=False,
-        )
-
-    def _with_members(
-        self, state: ScopeState, rows: dict[str, Indexed], found: Sequence[Sequence[str]]
-    ) -> list[Indexed]:
-        """The rows to rank: those of merged facts' originals in their place, as a small scope's snapshot has them."""
-        if all(row.into is None and row.members == NO_MEMBERS for row in rows.values()):
-            return [row for row in rows.values() if row.status in _RECALLABLE]
         with self._timed("ledger"):
-            # A neighbour may stand in a merged fact: it is a candidate as long as that one is live.
-            into = {row.into for row in rows.values() if row.into and row.status not in _RECALLABLE} - rows.keys()
-            merged = {row.id: row for row in self.context.finder.rows(state, sorted(filter(None, into)))}
-            wanted: dict[str, None] = {}
-            for id_ in _in_turn(found):
-                members = members_of(rows[id_]) if id_ in rows and rows[id_].status in _RECALLABLE else ()
-                if len(wanted) + len(members) > MAX_MEMBERS:
-                    break
-                wanted |= dict.fromkeys(members)
-            read = self.context.finder.rows(state, [id_ for id_ in wanted if id_ not in rows])
-        return standing([*rows.values(), *merged.values(), *read], _RECALLABLE)
+            gathered = finder.gather(state, found, ask.stems, WITH_NEIGHBOURS)
+        return Part(*gathered, is_complete=False)
 
 
 def _sizes(state: ScopeState, part: Part) -> tuple[int, int, int]:
@@ -279,12 +242,6 @@ def _sizes(state: ScopeState, part: Part) -> tuple[int, int, int]:
 def _statistics(sizes: NDArray[np.int64], frequencies: Floats) -> Statistics:
     facts, body_words, context_words = sizes.tolist()
     return Statistics(facts, body_words, context_words, frequencies[0], frequencies[1])
-
-
-def _in_turn(found: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The best of each search, then the second best of each, and so on."""
-    for ids in zip_longest(*found):
-        yield from (id_ for id_ in ids if id_ is not None)
 
 
 def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:

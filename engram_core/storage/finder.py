@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_core.domain.errors import InvalidInput
-from engram_core.ports import Indexed, Ledger, Nearest, ScopeState
+from engram_core.ports import Gathered, Ledger, Nearest, ScopeState
+from engram_core.storage.decks import Decks
 from engram_core.storage.forks import on_fork
 from engram_core.storage.matrices import Matrices
 from engram_core.storage.projector import Projector
-from engram_core.storage.rows import Rows
 from engram_core.storage.snapshots import ScopeSnapshot, Snapshots
 
 
@@ -50,7 +50,7 @@ class LedgerFinder:
     def _start_caches(self) -> None:
         """Empty caches; in a forked child because a thread that is not there may hold the old ones' locks."""
         self._snapshots = Snapshots(self._ledger, self._dimension, limit=self._exact_limit)
-        self._rows = Rows(self._ledger)
+        self._decks = Decks(self._ledger, self._dimension)
         self._matrices = Matrices(self._ledger, self._dimension)
 
     def snapshot(self, state: ScopeState) -> ScopeSnapshot | None:
@@ -66,9 +66,19 @@ class LedgerFinder:
             return Nearest(self._matrices.nearest(state, vector, n), degraded=True)
         return Nearest(hits, degraded=False)
 
-    def rows(self, state: ScopeState, ids: Sequence[str]) -> list[Indexed]:
+    def frequencies(self, state: ScopeState, stems: Sequence[str]) -> dict[str, tuple[int, int]]:
         """See `engram_core.ports.Finder`."""
-        return self._rows.get(state, ids)
+        return self._decks.frequencies(state, stems)
+
+    def matching(self, state: ScopeState, weights: Mapping[str, float], limit: int, *, together: bool) -> list[str]:
+        """See `engram_core.ports.Finder`."""
+        return self._decks.matching(state, weights, limit, together=together)
+
+    def gather(
+        self, state: ScopeState, found: Sequence[Sequence[str]], stems: Sequence[str], with_neighbours: int
+    ) -> Gathered:
+        """See `engram_core.ports.Finder`."""
+        return self._decks.gather(state, found, stems, with_neighbours)
 
     def wake(self) -> None:
         """See `engram_core.ports.Finder`."""
@@ -93,5 +103,6 @@ class LedgerFinder:
 
     def close(self) -> None:
         """See `engram_core.ports.Finder`."""
+        self._decks.close()
         if self._projector is not None:
             self._projector.close()

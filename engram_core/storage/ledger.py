@@ -59,10 +59,12 @@ from engram_core.storage.codec import (
     vector_of,
 )
 from engram_core.storage.diary import SqlDiary
-from engram_core.storage.engines import open_engines
+from engram_core.storage.engines import BUSY_TIMEOUT_MS, open_engines
 from engram_core.storage.erasing import SqlErasures
 from engram_core.storage.lab_books import SqlDesigns, SqlProposals
+from engram_core.storage.logbook import Logbook
 from engram_core.storage.migrate import migrate
+from engram_core.storage.readers import Readers
 from engram_core.storage.records import episode_of, recall_of, usage_of
 
 _CHUNK = 500
@@ -71,7 +73,7 @@ _UNITED = 100
 _INDEXED = (
     "id, scope_id, seq, version, status, said_at, speaker, session, previous, following, kind, importance, trust, "
     "valid_from, valid_until, body_stems, context_stems, body_length, context_length, time_words, asks, "
-    "content, context, CASE WHEN form='merged' THEN consolidated_from ELSE '[]' END, consolidated_into"
+    "content, context, CASE WHEN form='merged' THEN consolidated_from ELSE '[]' END, consolidated_into, pk"
 )
 _INDEXED_LIGHT = _INDEXED.replace("content, context", "NULL, context").replace("body_stems, context_stems", "'', ''")
 _LIVE = "('live', 'pending')"
@@ -106,10 +108,12 @@ class SqlLedger:
         self._engines = open_engines(url)
         self._is_sqlite = self._engines.dialect == "sqlite"
         self._scope_ids: dict[Scope, int] = {}
+        self._readers = Readers(self._engines.observer) if self._is_sqlite else None
+        self._logbook = Logbook()
         self.proposals = SqlProposals(self._writing, self._reading)
         self.designs = SqlDesigns(self._writing, self._reading)
-        self.diary = SqlDiary(self._reading, self._writing)
-        self.erasures = SqlErasures(self._engines, self._reading, self._writing)
+        self.diary = SqlDiary(self._reading_recalls, self._writing)
+        self.erasures = SqlErasures(self._engines, self._reading_recalls, self._writing)
         try:
             with self._mapped():
                 migrate(self._engines)
@@ -118,7 +122,12 @@ class SqlLedger:
             raise
 
     def close(self) -> None:
-        self._engines.dispose()
+        try:
+            self._logbook.flush()
+        finally:
+            if self._readers is not None:
+                self._readers.close()
+            self._engines.dispose()
 
     # --- scopes and facts ---
 
@@ -246,6 +255,8 @@ class SqlLedger:
         return Tail(*rows[0]) if rows else None
 
     def commit(self, batch: Batch) -> int:
+        if batch.erasure is not None:
+            self._logbook.flush()  # what is recorded later, it could not blank
         try:
             with self._mapped(), self._engines.writer.begin() as connection:
                 return writing.apply(connection, batch)
@@ -275,8 +286,7 @@ class SqlLedger:
         terms = {stem: writing.terms(scope_id, [stem])[0] for stem in weights if len(stem) <= MAX_STEM}
         if together:
             return self._ids(self._holding_together(terms, limit))
-        found = {stem: self._postings(term) for stem, term in terms.items()}
-        return self._ids(_heaviest(found, weights, limit))
+        return self._ids(_heaviest(self._postings_of(terms), weights, limit))
 
     def sharing(self, scope_id: int, asked: Sequence[Mapping[str, float]], limit: int) -> list[list[str]]:
         stems = dict.fromkeys(stem for weights in asked for stem in weights if len(stem) <= MAX_STEM)
@@ -310,6 +320,8 @@ class SqlLedger:
 
     def _postings_of(self, terms: Mapping[str, str]) -> dict[str, NDArray[np.int64]]:
         """Row keys by stem, many stems in one query."""
+        if len(terms) == 1:
+            return {stem: self._postings(term) for stem, term in terms.items()}
         where = "fact_words MATCH ?" if self._is_sqlite else "terms @@ ?::tsquery"
         key, quote = ("rowid", '"') if self._is_sqlite else ("pk", "'")
         found: dict[str, list[int]] = {stem: [] for stem in terms}
@@ -322,16 +334,24 @@ class SqlLedger:
                 found[chunk[at]].append(row)
         return {stem: np.array(rows, dtype=np.int64) for stem, rows in found.items()}
 
+    def holding(self, scope_id: int, stem: str) -> NDArray[np.int64]:
+        if len(stem) > MAX_STEM:
+            return np.zeros(0, dtype=np.int64)
+        return self._postings(writing.terms(scope_id, [stem])[0])
+
     def _ids(self, keys: Sequence[int]) -> list[str]:
         """Fact ids of row keys, in the order given."""
+        ids = self.ids_at(keys)
+        return [ids[key] for key in keys if key in ids]
+
+    def ids_at(self, keys: Sequence[int]) -> dict[int, str]:
         if self._is_sqlite:
             rows = self._read(
-                "SELECT pk, id FROM facts WHERE pk IN (SELECT value FROM json_each(?))", (json.dumps(keys),)
+                "SELECT pk, id FROM facts WHERE pk IN (SELECT value FROM json_each(?))", (json.dumps(list(keys)),)
             )
         else:
             rows = self._read("SELECT pk, id FROM facts WHERE pk = ANY(?)", (list(keys),))
-        ids = dict(rows)
-        return [ids[key] for key in keys if key in ids]
+        return dict(rows)
 
     def said_between(self, scope_id: int, ranges: Sequence[tuple[float, float]], limit: int) -> list[str]:
         found: list[str] = []
@@ -427,10 +447,22 @@ class SqlLedger:
             dumps(dict(row.stages)),
         )  # fmt: skip
         shown = [(id_, row.id) for id_ in row.shown]
-        with self._mapped(), self._observer_cursor() as cursor:
-            cursor.execute(self._marked(_RECORD), values)
-            if shown:
-                cursor.executemany(self._marked("INSERT INTO recalled (fact_id, recall_id) VALUES (?,?)"), shown)
+
+        def write(patience_ms: int = BUSY_TIMEOUT_MS) -> None:
+            with self._observer_cursor(patience_ms) as cursor:
+                cursor.execute(self._marked(_RECORD), values)
+                if shown:
+                    cursor.executemany(self._marked("INSERT INTO recalled (fact_id, recall_id) VALUES (?,?)"), shown)
+
+        def write_patiently() -> None:
+            with self._mapped():
+                write()
+
+        with self._mapped():
+            if self._is_sqlite:
+                self._logbook.note(lambda: write(0), write_patiently)
+            else:
+                write()
 
     def _scope_id(self, scope: Scope) -> int:
         """A scope's id, which never changes once it exists."""
@@ -461,7 +493,7 @@ class SqlLedger:
         )
 
     def _recalls(self, query: Any) -> list[RecallRow]:
-        with self._reading() as connection:
+        with self._reading_recalls() as connection:
             return [recall_of(row) for row in connection.execute(query).mappings()]
 
     def record_usage(self, row: UsageRow) -> None:
@@ -527,6 +559,7 @@ class SqlLedger:
         return found[0] if found else None
 
     def _fact_usages(self, where: str, parameters: tuple[Any, ...]) -> list[FactUsage]:
+        self._logbook.flush()
         shown = (
             "SELECT f.id, s.path, f.kind, COUNT(*) FROM facts f JOIN scopes s ON s.id=f.scope_id "
             f"JOIN recalled r ON r.fact_id=f.id WHERE {where} GROUP BY f.id, s.path, f.kind"
@@ -548,6 +581,7 @@ class SqlLedger:
         ]
 
     def never_recalled(self, scope: Scope | None, limit: int, *, below: bool) -> list[str]:
+        self._logbook.flush()
         where, parameters = _inside(scope, below=below)
         query = (
             f"SELECT f.id FROM facts f JOIN scopes s ON s.id=f.scope_id WHERE f.status IN {_LIVE} AND {where} "
@@ -740,6 +774,8 @@ class SqlLedger:
     def _read(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
         """Run a SELECT on a bare driver cursor: these are the reads a recall waits for."""
         with self._mapped():
+            if self._readers is not None:
+                return self._readers.fetch(query, parameters)
             raw = self._engines.observer.raw_connection()
             try:
                 cursor = raw.cursor()
@@ -754,13 +790,17 @@ class SqlLedger:
         return query if self._is_sqlite else query.replace("?", "%s")
 
     @contextmanager
-    def _observer_cursor(self) -> Iterator[Any]:
-        """A driver cursor inside one transaction that does not wait for the disk."""
+    def _observer_cursor(self, patience_ms: int) -> Iterator[Any]:
+        """A driver cursor inside one transaction that does not wait for the disk, nor longer for another writer."""
         raw = self._engines.observer.raw_connection()
         try:
             cursor = raw.cursor()
             if self._is_sqlite:
-                cursor.execute("BEGIN IMMEDIATE")
+                cursor.execute(f"PRAGMA busy_timeout={patience_ms}")
+                try:
+                    cursor.execute("BEGIN IMMEDIATE")
+                finally:
+                    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
             yield cursor
             raw.commit()
         except BaseException:
@@ -772,6 +812,13 @@ class SqlLedger:
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         with self._mapped(), self._engines.reading() as connection:
+            yield connection
+
+    @contextmanager
+    def _reading_recalls(self) -> Iterator[Connection]:
+        """The same, once every recall is written down."""
+        self._logbook.flush()
+        with self._reading() as connection:
             yield connection
 
     @contextmanager

@@ -84,6 +84,19 @@ class ReadClauses(LedgerFixtures):
 
         run()
 
+    def test_holders_of_a_stem_are_known_by_key(self, ledger: Ledger) -> None:
+        cat, dog, both = samples.add(ledger, ALICE, ["cat", "dog", "cat dog"])
+        samples.add(ledger, Scope("acme/other"), ["cat"])
+        scope_id = samples.state(ledger, ALICE).id
+        keys = {row.key: row.id for row in ledger.indexed([cat.id, dog.id, both.id])}
+        held = ledger.holding(scope_id, "cat").tolist()
+        assert {keys[key] for key in held} == {cat.id, both.id}
+        assert ledger.ids_at([*keys, 1 << 40]) == keys
+        ledger.commit(samples.archived(cat)[1])
+        assert [keys[key] for key in ledger.holding(scope_id, "cat").tolist()] == [both.id]
+        assert ledger.holding(scope_id, "horse").tolist() == ledger.holding(scope_id, "x" * 300).tolist() == []
+        assert ledger.ids_at([]) == {}
+
     def test_matching_adds_weights_and_prefers_the_older(self, ledger: Ledger) -> None:
         cat, dog, both, twin = samples.add(ledger, ALICE, ["cat", "dog dog dog", "cat dog", "dog cat"])
         scope_id = samples.state(ledger, ALICE).id

@@ -12,6 +12,9 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from engram_core.domain.errors import Conflict, InvalidInput
 from engram_core.domain.fact import Fact, Slot, Status
 from engram_core.domain.message import Episode
@@ -314,6 +317,7 @@ class MemoryLedger:
             context=None if features.context is None else features.context.tobytes(),
             members=json.dumps(fact.consolidated_from) if fact.form == "merged" else "[]",
             into=fact.consolidated_into,
+            key=item.born,
         )
 
     def changes(self, scope_id: int, after: int, limit: int, *, vectors: bool = True) -> list[Indexed]:
@@ -342,6 +346,16 @@ class MemoryLedger:
 
     def sharing(self, scope_id: int, asked: Sequence[Mapping[str, float]], limit: int) -> list[list[str]]:
         return [self.matching(scope_id, weights, limit) for weights in asked]
+
+    def holding(self, scope_id: int, stem: str) -> NDArray[np.int64]:
+        with self._lock:
+            held = [item.born for item in self._recallable(scope_id) if stem in item.features.context_stems]
+        return np.array(held, dtype=np.int64)
+
+    def ids_at(self, keys: Sequence[int]) -> dict[int, str]:
+        wanted = set(keys)
+        with self._lock:
+            return {item.born: id_ for id_, item in self._state.facts.items() if item.born in wanted}
 
     def said_between(self, scope_id: int, ranges: Sequence[tuple[float, float]], limit: int) -> list[str]:
         found: list[str] = []

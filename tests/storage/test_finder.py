@@ -15,14 +15,14 @@ from support_finder import ALICE, LIMIT, WORDS, add, archive, opened, query, sam
 from support_remote import SCOPE
 
 from engram_core import Engram
-from engram_core.domain.fact import Status
+from engram_core.domain.fact import Fact, Status
 from engram_core.domain.scope import Scope
-from engram_core.ports import Batch, ContextWrite, Indexed, Ledger, Point
+from engram_core.ports import Batch, ContextWrite, Indexed, Ledger, Point, Write
 from engram_core.storage import chroma
+from engram_core.storage.decks import Decks
 from engram_core.storage.finder import LedgerFinder
 from engram_core.storage.matrices import Matrices
 from engram_core.storage.projector import REMAINDER
-from engram_core.storage.rows import Rows
 from engram_core.storage.snapshots import Snapshots
 from engram_core.testing import samples
 from engram_core.testing.fakes import WordHashEmbedder
@@ -262,17 +262,88 @@ def test_matrices_stay_within_their_bytes(ledger: Ledger) -> None:
             assert sum(matrix.values.nbytes for matrix in matrices._held.values()) <= 3 * one
 
 
-def test_cached_rows_are_never_older_than_the_scope(ledger: Ledger) -> None:
+def decks_of(ledger: Ledger, **options: int) -> Decks:
+    return Decks(ledger, lambda: samples.DIMENSION, **options)
+
+
+def test_gathered_rows_are_never_older_than_the_scope(ledger: Ledger) -> None:
     facts = add(ledger, 30)
-    rows = Rows(ledger, max_rows=25)
+    elsewhere = add(ledger, 3, start=90, scope=Scope("acme/other"))
+    decks = decks_of(ledger)
     ids = [fact.id for fact in facts]
+    asked = [[*ids, *(fact.id for fact in elsewhere), samples.new_id()]]
     for step in range(10):
-        state = samples.state(ledger, ALICE)
-        assert {row.id: row.version for row in rows.get(state, ids)} == {
-            fact.id: fact.version for fact in ledger.facts(ids)
-        }
+        gathered = decks.gather(samples.state(ledger, ALICE), asked, ["red", "cat"], 0)
+        alive = [fact for fact in ledger.facts(ids) if fact.is_recallable]
+        assert gathered.columns.ids == [fact.id for fact in alive]
+        for column, stem in enumerate(["red", "cat"]):
+            counts = [fact.text.split().count(stem) for fact in alive]
+            assert gathered.body_counts[:, column].tolist() == counts
         archive(ledger, ledger.facts([ids[step]]))
-    assert rows.get(samples.state(ledger, ALICE), [samples.new_id()]) == []
+        (changed,) = ledger.facts([ids[-1]])
+        ledger.commit(samples.changed(changed, importance=step / 10)[1])
+        again = decks.gather(samples.state(ledger, ALICE), [[ids[-1]]], [], 0)
+        assert again.columns.importance.tolist() == pytest.approx([step / 10])
+
+
+def test_gathering_brings_neighbours_and_says_where_they_stand(ledger: Ledger) -> None:
+    facts = [samples.fact(ALICE, text, session="s") for text in texts(6)]
+    around = zip([None, *facts], facts, [*facts[1:], None], strict=False)
+    written = [Write(own, samples.features(own, previous=before, following=after)) for before, own, after in around]
+    ledger.commit(Batch(ALICE, writes=tuple(written)))
+    gathered = decks_of(ledger).gather(samples.state(ledger, ALICE), [[facts[2].id], [facts[5].id]], [], 1)
+    columns = gathered.columns
+    assert set(columns.ids) == {facts[place].id for place in (1, 2, 3, 4, 5)}
+    at = {id_: place for place, id_ in enumerate(columns.ids)}
+    assert columns.previous[at[facts[2].id]] == at[facts[1].id]
+    assert columns.following[at[facts[3].id]] == at[facts[4].id]
+    assert columns.previous[at[facts[1].id]] == -1
+    want = np.stack([np.frombuffer(row.context or b"", dtype="<f2") for row in ledger.indexed(columns.ids)])
+    held = {row.id: place for place, row in enumerate(ledger.indexed(columns.ids))}
+    assert np.array_equal(columns.context, want.astype(np.float32)[[held[id_] for id_ in columns.ids]])
+
+
+def test_a_row_read_too_early_does_not_undo_a_later_change(ledger: Ledger) -> None:
+    (fact,) = add(ledger, 1)
+    early = ledger.indexed([fact.id])
+    decks = decks_of(ledger)
+    ledger.commit(samples.changed(fact, importance=0.25)[1])
+    state = samples.state(ledger, ALICE)
+    decks.gather(state, [[fact.id]], [], 0)
+    decks._held[state.id].put(early, state.id)
+    assert decks.gather(state, [[fact.id]], [], 0).columns.importance.tolist() == [0.25]
+
+
+def test_words_held_together_are_found_as_the_ledger_finds_them(ledger: Ledger) -> None:
+    decks = decks_of(ledger)
+    chance = np.random.default_rng(3)
+    facts: list[Fact] = []
+    for step in range(12):
+        facts += add(ledger, 25, start=25 * step)
+        archive(ledger, ledger.facts([facts[int(place)].id for place in chance.choice(len(facts), 3, replace=False)]))
+        state = samples.state(ledger, ALICE)
+        for _ in range(3):
+            weights = dict.fromkeys([str(word) for word in chance.choice(WORDS, 3, replace=False)], 1.0)
+            want = ledger.matching(state.id, weights, 40, together=True)
+            assert decks.matching(state, weights, 40, together=True) == want
+            assert decks.frequencies(state, WORDS) == ledger.frequencies(state.id, WORDS)
+
+
+def test_the_rest_of_a_scope_is_read_beside_recalls_if_there_is_room(ledger: Ledger) -> None:
+    facts = add(ledger, 350)
+    state = samples.state(ledger, ALICE)
+    decks, small = decks_of(ledger), decks_of(ledger, max_bytes=100_000)
+    for each in (decks, small):
+        each.gather(state, [[facts[0].id]], [], 0)
+    while (thread := decks._filler) is not None:
+        thread.join(30)
+    places = [decks._held[state.id].place(fact.id) for fact in facts]
+    assert decks._held[state.id].unknown(places) == []
+    assert small._filler is None
+    for fact in facts:
+        small.gather(state, [[fact.id]], [], 0)
+        assert small.size <= 1.6 * 100_000  # room is made by halves
+    decks.close()
 
 
 def in_threads(work: Sequence[Callable[[], None]]) -> None:
@@ -294,20 +365,20 @@ def in_threads(work: Sequence[Callable[[], None]]) -> None:
         raise failures[0]
 
 
-def test_the_row_cache_loses_nothing_between_threads() -> None:
-    """Every get moves the cache on while others add to it; threads take turns a thousand times as often as usual."""
+def test_decks_lose_nothing_between_threads() -> None:
+    """Every gather moves the deck on while others add to it; threads take turns a thousand times as often as usual."""
     memory = MemoryLedger()
     ids = [fact.id for fact in samples.add(memory, ALICE, texts(2_000))]
-    rows = Rows(memory)
+    decks = decks_of(memory)
     state = samples.state(memory, ALICE)
     seqs = itertools.count(state.seq)
 
     def read(seed: int) -> None:
         chance = np.random.default_rng(seed)
-        for _ in range(60):
+        for _ in range(40):
             picked = [ids[place] for place in chance.choice(len(ids), 200, replace=False)]
-            found = rows.get(replace(state, seq=next(seqs)), picked)
-            assert {row.id for row in found} == set(picked)
+            found = decks.gather(replace(state, seq=next(seqs)), [picked], ["red"], 0)
+            assert found.columns.ids == picked
 
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
@@ -315,12 +386,13 @@ def test_the_row_cache_loses_nothing_between_threads() -> None:
         in_threads([lambda seed=seed: read(seed) for seed in range(6)])
     finally:
         sys.setswitchinterval(usual)
+        decks.close()
 
 
 def test_caches_can_be_read_by_many_while_others_write(ledger: Ledger) -> None:
     facts = add(ledger, 400)
     ids = [fact.id for fact in facts]
-    rows, matrices = Rows(ledger, max_rows=300), Matrices(ledger, lambda: samples.DIMENSION)
+    decks, matrices = decks_of(ledger), Matrices(ledger, lambda: samples.DIMENSION)
     snapshots = Snapshots(ledger, lambda: samples.DIMENSION, limit=100_000)
     is_done = threading.Event()
 
@@ -334,11 +406,11 @@ def test_caches_can_be_read_by_many_while_others_write(ledger: Ledger) -> None:
         chance = np.random.default_rng(seed)
         while not is_done.is_set():
             picked = [ids[place] for place in chance.choice(400, 120, replace=False)]
-            before = {fact.id: fact.version for fact in ledger.facts(picked)}
+            changed = {fact.id for fact in ledger.facts(picked) if fact.importance == 0.75}
             state = samples.state(ledger, ALICE)
-            found = {row.id: row.version for row in rows.get(state, picked)}
-            assert found.keys() == before.keys()
-            assert all(found[id_] >= version for id_, version in before.items())
+            columns = decks.gather(state, [picked], [], 0).columns
+            assert columns.ids == picked
+            assert all(columns.importance[columns.ids.index(id_)] == 0.75 for id_ in changed)
             assert len(matrices.nearest(state, query("red cat"), 10)) == 10
             snapshot = snapshots.get(state)
             assert snapshot is not None
