@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         StoreUnavailable,
     )
     from engram_core.domain.fact import Fact, Origin, Slot, Status
+    from engram_core.domain.gap import Gap, Lapse
     from engram_core.domain.message import Episode, Message
     from engram_core.domain.policy import MemoryPolicy
     from engram_core.domain.proposal import Proposal
@@ -60,10 +61,11 @@ if TYPE_CHECKING:
     from engram_core.operations.consolidate import Consolidation
     from engram_core.operations.explain import FactExplanation, RecallExplanation
     from engram_core.operations.policy import PolicyChange
+    from engram_core.operations.reflect import Reflection
     from engram_core.operations.schedule import Schedule
     from engram_core.operations.sleep import ScopeNight, SleepReport
     from engram_core.operations.usage import UsageReport
-    from engram_core.ports import Decision, Embedder, LanguageModel, PolicyVersion, TokenCounter
+    from engram_core.ports import Decision, Embedder, LanguageModel, Passage, PolicyVersion, Source, TokenCounter
     from engram_core.turns import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, Alarm, NamedTurns, Turn, Turns, turn_name
 
 __version__ = "0.1.0"
@@ -82,6 +84,7 @@ _HOMES = {
         "StoreUnavailable",
     ),
     "domain.fact": ("Fact", "Origin", "Slot", "Status"),
+    "domain.gap": ("Gap", "Lapse"),
     "domain.message": ("Episode", "Message"),
     "domain.policy": ("MemoryPolicy",),
     "domain.proposal": ("Proposal",),
@@ -95,10 +98,11 @@ _HOMES = {
     "operations.consolidate": ("Consolidation",),
     "operations.explain": ("FactExplanation", "RecallExplanation"),
     "operations.policy": ("PolicyChange",),
+    "operations.reflect": ("Reflection",),
     "operations.schedule": ("Schedule",),
     "operations.sleep": ("ScopeNight", "SleepReport"),
     "operations.usage": ("UsageReport",),
-    "ports": ("Decision", "Embedder", "LanguageModel", "PolicyVersion", "TokenCounter"),
+    "ports": ("Decision", "Embedder", "LanguageModel", "Passage", "PolicyVersion", "Source", "TokenCounter"),
     "turns": ("Alarm", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "NamedTurns", "Turn", "Turns", "turn_name"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -108,14 +112,14 @@ __all__ = [
     "CITE_INSTRUCTION", "Candidates", "Change", "ChangeRefused", "Consolidate", "Consolidation", "DEFAULT_K",
     "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "DesignFailed", "DesignSpec", "Draft", "Dropped",
     "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact",
-    "FactExplanation", "FactNotFound", "Ignore", "IndexUnavailable", "InvalidDesign", "InvalidInput", "InvalidPolicy",
-    "InvalidScope", "LanguageModel", "Likeness", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra",
-    "ModelFailed", "NamedTurns", "Origin", "Outcome", "PolicyChange", "PolicyVersion", "PrincipalSource", "Proposal",
-    "ProposalNotFound", "Query", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Restore", "Reweigh",
-    "SandboxUnavailable", "Schedule", "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource", "Scored", "ScoredFact",
-    "SleepReport", "Slot", "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede",
-    "TokenCounter", "Turn", "Turns", "Update", "Usage", "UsageReport", "View", "bind", "default_engram",
-    "strip_citations", "turn_name",
+    "FactExplanation", "FactNotFound", "Gap", "Ignore", "IndexUnavailable", "InvalidDesign", "InvalidInput",
+    "InvalidPolicy", "InvalidScope", "LanguageModel", "Lapse", "Likeness", "MAX_K", "Memory", "MemoryPolicy", "Merge",
+    "Message", "MissingExtra", "ModelFailed", "NamedTurns", "Origin", "Outcome", "Passage", "PolicyChange",
+    "PolicyVersion", "PrincipalSource", "Proposal", "ProposalNotFound", "Query", "Reason", "Recall",
+    "RecallExplanation", "RecallNotFound", "Reflection", "Restore", "Reweigh", "SandboxUnavailable", "Schedule",
+    "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource", "Scored", "ScoredFact", "SleepReport", "Slot", "Source",
+    "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns",
+    "Update", "Usage", "UsageReport", "View", "bind", "default_engram", "strip_citations", "turn_name",
 ]  # fmt: skip
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 from engram_core.design import Design
 from engram_core.domain.errors import EmbeddingFailed, IndexUnavailable, InvalidInput, StoreUnavailable
+from engram_core.domain.scope import Scope
 from engram_core.engram import DEFAULT_EXACT_LIMIT, DEFAULT_URL, Engram
 from engram_core.operations.background import Worker
 from engram_core.operations.compare import Question
 from engram_core.operations.context import Context
-from engram_core.ports import Clock, Finder, LanguageModel, Ledger, NewId, StoreEmbedder, TokenCounter
+from engram_core.ports import Clock, Finder, LanguageModel, Ledger, NewId, Source, StoreEmbedder, TokenCounter
 
 MEMORY_URL = ":memory:"
 EMBEDDER = "embedder"
@@ -42,16 +43,19 @@ def open_store(
     clock: Clock | None,
     ids: NewId | None,
     rng: random.Random | None,
+    sources: Any = None,
 ) -> Engram:
     """Build a store from its parts; see `Engram.open`."""
     from engram_core.models.bridges import as_embedder  # noqa: PLC0415 - loads lazily with the first store
     from engram_core.models.language import as_language_model  # noqa: PLC0415
     from engram_core.models.sealed import SealedEmbedder  # noqa: PLC0415
+    from engram_core.models.sources import as_sources  # noqa: PLC0415
     from engram_core.models.tokens import token_counter as counting  # noqa: PLC0415
     from engram_core.storage.finder import LedgerFinder  # noqa: PLC0415
 
     if exact_limit < 0:
         raise InvalidInput("exact_limit counts facts; it cannot be negative.")
+    known_sources = as_sources(sources)
     ledger, place = _ledger(url, index)
     try:
         sealed = SealedEmbedder(
@@ -76,6 +80,7 @@ def open_store(
             ids=ids,
             rng=rng,
             model=as_language_model(model) if model is not None else None,
+            sources=known_sources,
         )
     except BaseException:
         ledger.close()
@@ -104,8 +109,10 @@ def _context(
     ids: NewId | None = None,
     rng: random.Random | None = None,
     model: LanguageModel | None = None,
+    sources: Sequence[tuple[Scope | None, Source]] = (),
 ) -> Context:
     """What operations get, with the parts that every store shares."""
+    from engram_core.models.answerer import answer  # noqa: PLC0415
     from engram_core.models.extraction import extract  # noqa: PLC0415
     from engram_core.models.judge import judge  # noqa: PLC0415
     from engram_core.models.tokens import token_counter  # noqa: PLC0415
@@ -125,6 +132,8 @@ def _context(
         extractor=extract,
         judge=judge,
         judge_update=judge_update,
+        answerer=answer,
+        sources=sources,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from engram_core.domain.errors import InvalidInput, StoreClosed
 from engram_core.domain.fact import Fact, Status
+from engram_core.domain.gap import Gap
 from engram_core.domain.message import aware
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.recall import AddResult, Recall, Usage
@@ -27,6 +28,7 @@ from engram_core.operations import explain as explaining
 from engram_core.operations import observe as observing
 from engram_core.operations import policy as policing
 from engram_core.operations import recall as recalling
+from engram_core.operations import reflect as reflecting
 from engram_core.operations import sleep as sleeping
 from engram_core.operations import split as splitting
 from engram_core.operations import usage as reporting
@@ -36,6 +38,7 @@ from engram_core.operations.schedule import Schedule
 from engram_core.ports import Clock, Decision, NewId, Parked, PolicyVersion
 
 Facts = list[Fact]
+Gaps = list[Gap]
 Decisions = list[Decision]
 PolicyChanges = list[policing.PolicyChange]
 """Spelled outside Memory, whose method `list` hides the built-in."""
@@ -76,6 +79,7 @@ class Engram:
         token_counter: Any = None,
         owner: str = "user:owner",
         exact_limit: int = DEFAULT_EXACT_LIMIT,
+        sources: Any = None,
         clock: Clock | None = None,
         ids: NewId | None = None,
         rng: random.Random | None = None,
@@ -95,6 +99,9 @@ class Engram:
             owner: The principal that owns the store, fixed when the store is created.
             exact_limit: Facts up to which a scope is scanned whole, in memory; a larger one gets a collection in the
                 index. 0 means every scope does.
+            sources: Where `reflect` may look for what memory is missing, for every scope: a list of paths (text files,
+                session logs, directories), LangChain or LlamaIndex retrievers, or functions from a question to texts;
+                or a mapping from a scope to its own sources, for it and all below it.
             clock, ids, rng: For replays: time, UUIDv7 strings and chance.
 
         Raises:
@@ -114,6 +121,7 @@ class Engram:
             token_counter=token_counter,
             owner=owner,
             exact_limit=exact_limit,
+            sources=sources,
             clock=clock,
             ids=ids,
             rng=rng,
@@ -250,7 +258,7 @@ class Engram:
         now: datetime | None = None,
         progress: sleeping.Progress | None = None,
     ) -> sleeping.SleepReport:
-        """Run a night: forget, consolidate, and what the scopes' designs propose. Safe beside running agents.
+        """Run a night: forget, consolidate, reflect, and what the scopes' designs propose. Safe beside running agents.
 
         Each change is one transaction: a night that is killed leaves nothing half done, and the next one does the rest.
         What is archived can be restored; the report stays in the ledger (`nights`).
@@ -280,6 +288,20 @@ class Engram:
             InvalidInput: `limit` is not from 1 to 1,000.
         """
         return sleeping.nights(self.context, limit)
+
+    def gaps(self, scope: Scope | str | None = None, *, state: str | None = None, limit: int = 100) -> Gaps:
+        """What memory should have known: gaps that reflection found, the last changed first.
+
+        Args:
+            scope: A path, for it and all below it; None for every scope.
+            state: Only `open`, `filled`, `closed` or `dismissed` ones.
+            limit: At most this many, 1 to 10,000.
+
+        Raises:
+            InvalidScope, InvalidInput: An argument is malformed.
+        """
+        where = Scope.coerce(scope) if scope is not None else None
+        return reflecting.gaps(self.context, where, below=True, state=state, limit=limit)
 
     def schedule_sleep(self, cron: str = "0 3 * * *", *, scope: Scope | str | None = None) -> Schedule:
         """Run `sleep` at cron times in a thread of this process, until the schedule is stopped or the store closed.
@@ -380,6 +402,10 @@ class Engram:
     ) -> sleeping.SleepReport:
         """`sleep`, off the event loop."""
         return await off_loop(self.sleep, scope, dry_run=dry_run, principal=principal, now=now, progress=progress)
+
+    async def agaps(self, scope: Scope | str | None = None, *, state: str | None = None, limit: int = 100) -> Gaps:
+        """`gaps`, off the event loop."""
+        return await off_loop(self.gaps, scope, state=state, limit=limit)
 
     async def anights(self, limit: int = 10) -> list[dict[str, Any]]:
         """`nights`, off the event loop."""
@@ -537,6 +563,37 @@ class Memory:
         if not dry_run:
             consolidating.apply(self.engram.context, planned, self.principal, at)
         return planned
+
+    def reflect(self, *, dry_run: bool = False, now: datetime | None = None) -> reflecting.Reflection:
+        """Look for moments of this very scope at which memory was missed, and fill what has an answer.
+
+        A lapse is an "I don't know", a question for something told before, a correction by the user, or a recall about
+        the user's own matters that found nothing or nothing of use. Lapses about one question are a gap. An answer is
+        looked for in every episode, in the archive and in the store's `sources`, and is added through the gate of `add`
+        as a derived fact with a link to its evidence; what nobody said is never added. The night does this too.
+
+        Args:
+            dry_run: Return what would be found and filled, and change nothing.
+            now: The time of the call, for replays.
+
+        Raises:
+            StoreUnavailable: The ledger is out of order.
+        """
+        return reflecting.reflect(self.engram.context, self.scope, self.principal, self._now(now), dry_run=dry_run)
+
+    def gaps(self, *, state: str | None = None, limit: int = 100) -> Gaps:
+        """Gaps of this very scope, the last changed first; arguments as for `Engram.gaps`. Raises InvalidInput."""
+        return reflecting.gaps(self.engram.context, self.scope, below=False, state=state, limit=limit)
+
+    def dismiss_gap(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Gap:  # noqa: A002
+        """Say that a gap is none; no reflection opens it again. What was added for it is yours to `forget`.
+
+        Raises:
+            FactNotFound: No such gap in this scope.
+        """
+        return reflecting.dismiss(
+            self.engram.context, self.scope, self.principal, id, reason=reason, now=self._now(now)
+        )
 
     def observe(
         self, recall_id: str, response: str | None, *, judge: bool = False, now: datetime | None = None
@@ -801,6 +858,18 @@ class Memory:
     async def aconsolidate(self, *, dry_run: bool = False, now: datetime | None = None) -> consolidating.Consolidation:
         """`consolidate`, off the event loop."""
         return await off_loop(self.consolidate, dry_run=dry_run, now=now)
+
+    async def areflect(self, *, dry_run: bool = False, now: datetime | None = None) -> reflecting.Reflection:
+        """`reflect`, off the event loop."""
+        return await off_loop(self.reflect, dry_run=dry_run, now=now)
+
+    async def agaps(self, *, state: str | None = None, limit: int = 100) -> Gaps:
+        """`gaps`, off the event loop."""
+        return await off_loop(self.gaps, state=state, limit=limit)
+
+    async def adismiss_gap(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Gap:  # noqa: A002
+        """`dismiss_gap`, off the event loop."""
+        return await off_loop(self.dismiss_gap, id, reason=reason, now=now)
 
     async def aobserve(
         self, recall_id: str, response: str | None, *, judge: bool = False, now: datetime | None = None

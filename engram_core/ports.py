@@ -768,6 +768,14 @@ class Passage:
     at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An answer that a model read in some facts: one sentence, and the places (from 0) of the facts it rests on."""
+
+    text: str
+    evidence: tuple[int, ...]
+
+
 class Source(Protocol):
     """A place outside the store that reflection may search for what memory is missing."""
 

@@ -24,6 +24,7 @@ from engram_core.cli.command import (
     Store,
     command,
 )
+from engram_core.cli.gaps import register as register_gaps
 from engram_core.cli.moving import register as register_moving
 from engram_core.cli.policy import policies
 
@@ -379,6 +380,7 @@ def reindex(
     return Result(view, partial(render.reindexed, view=view))
 
 
+register_gaps(app)
 register_moving(app)
 
 

@@ -63,7 +63,8 @@ def _slept(view: View) -> str:
     return (
         f"{_count(totals['forgotten'], 'fact')} {to}forgotten, {_count(totals['clusters'], 'cluster')} "
         f"{to}consolidated: {_count(totals['vectors_saved'], 'live fact')} and "
-        f"{_count(totals['tokens_saved'], 'token')} fewer. {night}"
+        f"{_count(totals['tokens_saved'], 'token')} fewer. {_count(totals['gaps_found'], 'gap')} found, "
+        f"{totals['gaps_filled']} {to}filled, {totals['gaps_open']} open. {night}"
     )
 
 

@@ -56,6 +56,11 @@ class MemoryPolicy(BaseModel):
         description="Whether the night may archive on its own; without it the night only scores.",
         json_schema_extra={"unit": "yes or no"},
     )
+    fill_gaps: bool = Field(
+        default=True,
+        description="Whether reflection may add facts for gaps it has evidence for; without it the night only reports.",
+        json_schema_extra={"unit": "yes or no"},
+    )
     forget_threshold: float = _share(
         0.9, "With auto_forget: facts whose forget score is above it are archived whatever the cap.", "forget score"
     )

@@ -17,16 +17,19 @@ from engram_core.measure.sentences import sentences
 
 Sort = Literal["time", "number", "name", "place", "any"]
 
-LEAST_COVERAGE: Final = 0.65
+LEAST_COVERAGE: Final = 0.8
 """Share of the question's word weight that a statement has to hold; chosen on the development conversations
 (`python -m benchmarks.gaps`)."""
 _BY_SLOT: Final = 2.0
 """Rank of an answer that fills the slot asked for: above any coverage."""
 
-_LEAST_ROOT: Final = 5
+_LEAST_ROOT: Final = 6
 _ROOT: Final = 0.75
-_MOST_ENDING: Final = 4
+_MOST_ENDING: Final = 3
 """Two words are of one family if they begin alike for so many letters, and end within so many."""
+_NEAR: Final = 3
+"""Words after a word of the question within which a new one counts as said of it."""
+_KIND_OF: Final = re.compile(r"\bwhat (?:kind|type|sort)s? of\b", re.IGNORECASE)
 _SHORT: Final = 8
 """A sentence of so few words that holds the one word asked for is about it."""
 _IS: Final = re.compile(r"^(?:\w+ ){0,2}?(?:is|are|was|were|will be|has been|became)\b|^(?::|=)|^\w+:", re.IGNORECASE)
@@ -45,8 +48,8 @@ _SORTS: Final[tuple[tuple[Sort, re.Pattern[str]], ...]] = (
 _SORT_WORDS: Final = frozenset(
     content.stem(word)
     for word in (
-        "name names called date day month year time long many much old often far tall city country town place kind "
-        "type sort living tell remind remember know exactly again currently now please mention mentioned say said "
+        "name names called date day month year time long many much old often far tall city country town place "
+        "living tell remind remember know exactly again currently now please mention mentioned say said "
         "told ask asked"
     ).split()
 )
@@ -60,7 +63,18 @@ _TIME: Final = re.compile(
     r"\b\d{1,2}(?::\d\d)?\s?(?:am|pm|o'clock)\b|\b\d{1,2}:\d\d\b|\b(?:19|20)\d\d\b|\d{1,2}(?:st|nd|rd|th)\b",
     re.IGNORECASE,
 )
-_PLACE: Final = re.compile(r"\b(?:in|at|to|from|near|on|by|under|behind|inside|next to|outside)\s+\S+", re.IGNORECASE)
+_PLACE: Final = re.compile(
+    r"\b(?:in|at|to|from|near|on|by|under|behind|inside|next to|outside)((?:\s+[\w'-]+){1,4})", re.IGNORECASE
+)
+_WHY: Final = re.compile(r"\bbecause\b|\bsince\b|\bdue to\b|\bso that\b|\bthanks to\b|\bas a result\b", re.IGNORECASE)
+_ASKS_WHETHER: Final = re.compile(
+    r"^(?:\W*(?:and|so|but|hey|ok|well|please),? )?"
+    r"(?:do|does|did|is|are|was|were|am|have|has|had|can|could|will|would)\b",
+    re.IGNORECASE,
+)
+_ASKS_WHAT_IS: Final = re.compile(r"\b(?:what|which)(?: \w+){0,2}?(?:'s| is| are| was| were)\b", re.IGNORECASE)
+_ASKS_WHAT: Final = re.compile(r"\b(?:what|which)\b", re.IGNORECASE)
+_VOCATIVE: Final = r"(?:^|[,.!?] ?|\b(?:hey|hi|hello|thanks|thank you|wow|yeah|sorry|congrats),? ){0}(?:[,.!?]|$)"
 _PROPER: Final = re.compile(r"[A-Z][\w'&-]+")
 _OPENING: Final = re.compile(r"(?:^|[.!?:\n]\s*|[\"'(]\s*)$")
 
@@ -140,7 +154,7 @@ def wanted(question: str, names: frozenset[str]) -> Wanted:
         question: As asked.
         names: Speakers known to the scope.
     """
-    plain = question.translate(_APOSTROPHES)
+    plain = _KIND_OF.sub("what", question.translate(_APOSTROPHES))
     lower = plain.lower()
     sort: Sort = next((sort for sort, pattern in _SORTS if pattern.search(lower)), "any")
     named = words.named(plain, names)
@@ -155,6 +169,11 @@ def wanted(question: str, names: frozenset[str]) -> Wanted:
         bool(words.FIRST_PERSON.search(plain)),
         named,
     )
+
+
+def topic(question: str) -> frozenset[str]:
+    """What a question is about: its content tokens, without those that only say what sort of thing it wants."""
+    return content.token_set(question.translate(_APOSTROPHES)) - _SORT_WORDS
 
 
 def _attributes(question: str) -> set[tuple[str, str]]:
@@ -189,15 +208,22 @@ def answer(
     if not _is_by_the_right_one(wanted, said, speaker, asker):
         return None
     parts = [part for part in sentences(said) if not part.rstrip("\"') ").endswith("?")]
+    if wanted.named and speaker not in wanted.named:
+        parts = [part for part in parts if any(_is_told_of(name, part) for name in wanted.named)]
     return _by_slot(wanted, parts, speaker, asker) or _by_words(wanted, parts, weight)
 
 
 def _is_by_the_right_one(wanted: Wanted, said: str, speaker: str | None, asker: str | None) -> bool:
-    if wanted.named:
-        return speaker in wanted.named or bool(words.named(said, wanted.named))
-    if wanted.is_personal and asker is not None and speaker is not None and speaker != asker:
-        return bool(words.named(said, frozenset({asker})))
-    return True
+    """Whether a statement may be about whom the question is about: by its speaker, or because it names that one."""
+    about = wanted.named
+    if not about and wanted.is_personal and asker is not None and speaker is not None:
+        about = frozenset({asker})
+    return not about or speaker in about or any(_is_told_of(name, said) for name in about)
+
+
+def _is_told_of(name: str, said: str) -> bool:
+    """Whether a text speaks of somebody, and not only to them: "Thanks, Ana!" tells nothing of Ana."""
+    return name in re.sub(_VOCATIVE.format(re.escape(name)), " ", said, flags=re.IGNORECASE)
 
 
 def _by_slot(wanted: Wanted, parts: list[str], speaker: str | None, asker: str | None) -> Answer | None:
@@ -264,16 +290,25 @@ def _is_of_sort(wanted: Wanted, text: str) -> bool:
                 if not _OPENING.search(text[: found.start()]) or " " not in text
             )
         case "place":
-            return _PLACE.search(text) is not None
+            return any(content.token_set(found[1]) - wanted.known for found in _PLACE.finditer(text))
         case "any":
-            # One word in common says too little, unless the sentence says what that thing is.
-            return len(wanted.tokens) > 1 or _says_what_is(text, next(iter(wanted.tokens)))
+            return _is_answer_like(wanted, text)
 
 
-def _says_what_is(text: str, token: str) -> bool:
-    said = text.split()
-    return len(said) <= _SHORT or any(
-        _IS.search(" ".join(said[place + 1 : place + 5])) is not None
-        for place, word in enumerate(said)
-        if _holds(content.token_set(word), token)
-    )
+def _is_answer_like(wanted: Wanted, text: str) -> bool:
+    """Whether a sentence with the question's words says something of them, for questions whose answer has no form."""
+    lower = wanted.text.lower()
+    if _ASKS_WHETHER.search(wanted.text):
+        return len(wanted.tokens) > 1
+    if "why" in lower:
+        return _WHY.search(text) is not None
+    if not _ASKS_WHAT.search(wanted.text):
+        return False
+    places = [(place, word) for place, word in enumerate(text.split())]
+    asked = [place for place, word in places if any(_holds(content.token_set(word), token) for token in wanted.tokens)]
+    fresh = [place for place, word in places if content.token_set(word) - wanted.known]
+    if not asked or not fresh:
+        return False
+    if (_ASKS_WHAT_IS.search(wanted.text) or len(wanted.tokens) == 1) and len(text.split()) > _SHORT:
+        return any(_IS.search(" ".join(text.split()[place + 1 : place + 5])) is not None for place in asked)
+    return any(0 < new - old <= _NEAR for old in asked for new in fresh)

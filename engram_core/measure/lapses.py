@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from engram_core.measure import content, words
+from engram_core.measure import answers, content, words
 from engram_core.measure.attribution import is_refusal
 from engram_core.measure.sentences import sentences
 
@@ -32,6 +32,7 @@ _KNOWS_NOT: Final = re.compile(
     r"\b(?:i|we) (?:have )?forg[eo]t(?:ten)?\b|"
     r"\bslipped my mind\b|\bnothing comes to mind\b"
 )
+_TELLS: Final = re.compile(r"\byou (?:have )?(?:told|mentioned|said)\b(?! me that$)")
 _WHETHER: Final = re.compile(r"\b(?:know|sure|certain|remember|see) (?:if|whether)\b")
 _QUESTION_WORD: Final = re.compile(
     r"^(?:(?:and|so|but|hey|hi|ok|okay|well|sorry|please|by the way|also|then)[,!.]? )*"
@@ -89,7 +90,8 @@ def _says_no(sentence: str) -> bool:
     lower = sentence.lower()
     if _KNOWS_NOT.search(lower) is None or _WHETHER.search(lower) is not None:
         return False
-    return is_refusal(sentence) or len(sentence.split()) <= _FEW_WORDS // 2
+    size = len(sentence.split())
+    return size <= _FEW_WORDS // 2 or (size <= _FEW_WORDS and is_refusal(sentence) and not _TELLS.search(lower))
 
 
 def question(text: str) -> str | None:
@@ -111,7 +113,7 @@ def asks_back(response: str) -> list[str]:
     return [
         item
         for item in said
-        if item.endswith("?") and _ASKS_USER.search(item) and not _OFFERS.search(item) and len(content.tokens(item)) > 0
+        if item.endswith("?") and _ASKS_USER.search(item) and not _OFFERS.search(item) and answers.topic(item)
     ]
 
 
@@ -126,6 +128,11 @@ def correction(text: str) -> str | None:
         if _CORRECTS.search(sentence) or (place == 0 and _NO_BUT.match(plain)):
             return sentence
     return None
+
+
+def statements(text: str) -> list[str]:
+    """The sentences of a message that ask nothing."""
+    return [item for item in sentences(_plain(text))[:_MANY] if not item.rstrip("\"')\u201d ").endswith("?")]
 
 
 def _plain(text: str) -> str:

@@ -16,7 +16,7 @@ from engram_core.domain.errors import InvalidPolicy
 from engram_core.domain.message import Episode
 from engram_core.domain.scope import Scope
 from engram_core.operations.learned import Learned
-from engram_core.ports import Clock, Finder, LanguageModel, Ledger, NewId, StoreEmbedder, TokenCounter
+from engram_core.ports import Clock, Finder, LanguageModel, Ledger, NewId, Reading, Source, StoreEmbedder, TokenCounter
 
 _REMEMBERED_SCOPES = 1_000
 _REMEMBERED_RECALLS = 6
@@ -64,6 +64,10 @@ class Turnstiles:
             return lock
 
 
+def _no_answer(question: str, facts: Sequence[tuple[str, datetime]], model: LanguageModel) -> Reading | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """The store as operations see it."""
@@ -81,6 +85,9 @@ class Context:
     extractor: Callable[[Episode, LanguageModel], Sequence[Draft]]
     judge: Callable[[str, Sequence[tuple[str, datetime | None]], str, LanguageModel], Sequence[bool]]
     judge_update: Callable[[str, str, LanguageModel], Literal["same", "update", "both"]]
+    answerer: Callable[[str, Sequence[tuple[str, datetime]], LanguageModel], Reading | None] = _no_answer
+    sources: Sequence[tuple[Scope | None, Source]] = ()
+    """Where reflection may look besides the store: each for a scope and all below it, or (None) for every scope."""
     injected: Injected = field(default_factory=Injected)
     turnstiles: Turnstiles = field(default_factory=Turnstiles)
     learned: Learned = field(default_factory=Learned)

@@ -1,4 +1,4 @@
-"""Sleep: the night of one scope or all: forget, consolidate, and what the design proposes. It orders; others judge.
+"""Sleep: the night of one scope or all: forget, consolidate, reflect, and what the design proposes. Others judge.
 
 Each step plans, then writes in transactions that are whole by themselves, so that a night that is killed leaves nothing
 half done and the next one does the rest. Two nights at once do no harm: who comes second to a scope leaves it alone.
@@ -20,7 +20,7 @@ from engram_core.domain.fact import Fact, Status
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
 from engram_core.floor import legality
-from engram_core.operations import consolidate, forget
+from engram_core.operations import consolidate, forget, reflect
 from engram_core.operations.add import view_of
 from engram_core.operations.brief import brief
 from engram_core.operations.commit import Plan, features_again
@@ -35,7 +35,7 @@ MAX_KEPT: Final = 50
 """Proposals of each step that the ledger keeps with a scope's night."""
 _ATTEMPTS: Final = 8
 
-Stage = Literal["forget", "consolidate", "design"]
+Stage = Literal["forget", "consolidate", "reflect", "design"]
 Progress = Callable[[str, int, int], None]
 
 logger = logging.getLogger("engram")
@@ -49,6 +49,7 @@ class ScopeNight:
         state: `done`; `busy` when another night is at it; `failed`, with `error`.
         live: Recallable facts before and after.
         forget, consolidate: What was planned, and what came of it; see `ForgetPlan.to_dict`, `Consolidation.to_dict`.
+        reflect: Gaps found, filled, closed and still open; see `Reflection.to_dict`.
         design: Changes that the scope's design proposed, and what came of each.
         brief: Tokens and facts of a warm start of 1,000 tokens (`Memory.brief`), before and after.
     """
@@ -58,6 +59,7 @@ class ScopeNight:
     live: tuple[int, int] = (0, 0)
     forget: Mapping[str, Any] = field(default_factory=dict)
     consolidate: Mapping[str, Any] = field(default_factory=dict)
+    reflect: Mapping[str, Any] = field(default_factory=dict)
     design: tuple[Mapping[str, Any], ...] = ()
     brief: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
@@ -65,7 +67,8 @@ class ScopeNight:
     @property
     def is_eventful(self) -> bool:
         """Whether anything was done, or could not be."""
-        return self.state != "done" or bool(self.forget["archive"] or self.consolidate["done"] or self.design)
+        done = self.state != "done" or self.forget["archive"] or self.consolidate["done"] or self.design
+        return bool(done or any(self.reflect[name] for name in ("found", "filled", "closed", "trouble")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class SleepReport:
 
     @property
     def totals(self) -> dict[str, int]:
-        """Over all scopes: facts archived by forgetting, clusters, vectors and tokens saved, scopes by trouble."""
+        """Over all scopes: facts forgotten, clusters, vectors and tokens saved, gaps, and scopes by trouble."""
         done = [item for item in self.scopes if item.state == "done"]
         return {
             "scopes": len(self.scopes),
@@ -96,6 +99,7 @@ class SleepReport:
             "forgotten": sum(item.forget["archive"] for item in done),
             "clusters": sum(item.consolidate["done"] for item in done),
             "vectors_saved": sum(item.live[0] - item.live[1] for item in done),
+            **{f"gaps_{name}": sum(item.reflect[name] for item in done) for name in ("found", "filled", "open")},
             "tokens_saved": sum(item.forget["tokens_saved"] + item.consolidate["tokens_saved"] for item in done),
         }
 
@@ -156,7 +160,7 @@ def nights(context: Context, limit: int) -> list[dict[str, Any]]:
 def _short(night: ScopeNight) -> dict[str, Any]:
     """What is kept of a scope's night: the first proposals; every decision is in the facts' histories anyway."""
     told = asdict(night)
-    for step, name in (("forget", "proposals"), ("consolidate", "clusters")):
+    for step, name in (("forget", "proposals"), ("consolidate", "clusters"), ("reflect", "gaps")):
         if name in told[step]:
             told[step] = {**told[step], name: told[step][name][:MAX_KEPT]}
     return told
@@ -190,10 +194,12 @@ class _Night:
         warm = self._brief()
         forgotten = self._forget()
         consolidated = self._consolidate([row["id"] for row in forgotten["proposals"]])
+        reflected = self._reflect()
         proposed = tuple(self._design())
         brief_ = {"max_tokens": BRIEF_TOKENS, "before": warm, "after": warm if self.dry_run else self._brief()}
-        after = live - forgotten["archive"] - consolidated["vectors_saved"] if self.dry_run else self._live()
-        return ScopeNight(self.scope.path, "done", (live, after), forgotten, consolidated, proposed, brief_)
+        planned = live - forgotten["archive"] - consolidated["vectors_saved"] + reflected["filled"]
+        after = planned if self.dry_run else self._live()
+        return ScopeNight(self.scope.path, "done", (live, after), forgotten, consolidated, reflected, proposed, brief_)
 
     def _live(self) -> int:
         return sum(state.recallable for state in self.context.ledger.scopes([self.scope]))
@@ -225,6 +231,17 @@ class _Night:
             self.context, planned, self.principal, self.now, run_id=self.run_id, progress=self._step("consolidate")
         )
         return told | {"done": len(done.fact_ids), "refused": done.refused, "moved": done.moved}
+
+    def _reflect(self) -> dict[str, Any]:
+        found = reflect.reflect(
+            self.context,
+            self.scope,
+            self.principal,
+            self.now,
+            dry_run=self.dry_run,
+            progress=None if self.dry_run else self._step("reflect"),
+        )
+        return found.to_dict()
 
     def _design(self) -> Iterator[dict[str, Any]]:
         """The scope's design has the last word, within what the floor allows: it may archive and reweigh."""
