@@ -34,6 +34,7 @@ bench: $(READY) ## The benchmarks behind docs/benchmarks.md
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.capacity
 	$(BIN)/python -m benchmarks.consolidation
+	$(BIN)/python -m benchmarks.gaps
 	$(BIN)/python -m benchmarks.hooks
 	$(BIN)/python -m benchmarks.supersession
 
