@@ -19,11 +19,13 @@ if TYPE_CHECKING:
         Edit,
         Ignore,
         Merge,
+        Release,
         Restore,
         Reweigh,
         Split,
         Supersede,
         Update,
+        Vouch,
     )
     from engram_core.domain.errors import (
         ChangeRefused,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     )
     from engram_core.domain.fact import Fact, Origin, Slot, Status
     from engram_core.domain.gap import Gap, Lapse
+    from engram_core.domain.guard import Guard, GuardVerdict
     from engram_core.domain.message import Episode, Message
     from engram_core.domain.policy import MemoryPolicy
     from engram_core.domain.proposal import Proposal
@@ -74,8 +77,8 @@ _HOMES = {
     "binding": ("Binding", "BindingSource", "Bound", "DEFAULT_K", "MAX_K", "PrincipalSource", "ScopeSource", "bind"),
     "design": ("Alike", "Ask", "Candidates", "Design", "Likeness", "Statistics", "View"),
     "domain.change": (
-        "Absorb", "Add", "Archive", "Change", "Consolidate", "Draft", "Edit", "Ignore", "Merge", "Restore", "Reweigh",
-        "Split", "Supersede", "Update",
+        "Absorb", "Add", "Archive", "Change", "Consolidate", "Draft", "Edit", "Ignore", "Merge", "Release", "Restore",
+        "Reweigh", "Split", "Supersede", "Update", "Vouch",
     ),
     "domain.errors": (
         "ChangeRefused", "DesignFailed", "EmbedderMismatch", "EmbeddingFailed", "EngramError", "FactNotFound",
@@ -85,6 +88,7 @@ _HOMES = {
     ),
     "domain.fact": ("Fact", "Origin", "Slot", "Status"),
     "domain.gap": ("Gap", "Lapse"),
+    "domain.guard": ("Guard", "GuardVerdict"),
     "domain.message": ("Episode", "Message"),
     "domain.policy": ("MemoryPolicy",),
     "domain.proposal": ("Proposal",),
@@ -112,14 +116,15 @@ __all__ = [
     "CITE_INSTRUCTION", "Candidates", "Change", "ChangeRefused", "Consolidate", "Consolidation", "DEFAULT_K",
     "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "DesignFailed", "DesignSpec", "Draft", "Dropped",
     "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact",
-    "FactExplanation", "FactNotFound", "Gap", "Ignore", "IndexUnavailable", "InvalidDesign", "InvalidInput",
-    "InvalidPolicy", "InvalidScope", "LanguageModel", "Lapse", "Likeness", "MAX_K", "Memory", "MemoryPolicy", "Merge",
-    "Message", "MissingExtra", "ModelFailed", "NamedTurns", "Origin", "Outcome", "Passage", "PolicyChange",
-    "PolicyVersion", "PrincipalSource", "Proposal", "ProposalNotFound", "Query", "Reason", "Recall",
-    "RecallExplanation", "RecallNotFound", "Reflection", "Restore", "Reweigh", "SandboxUnavailable", "Schedule",
-    "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource", "Scored", "ScoredFact", "SleepReport", "Slot", "Source",
-    "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns",
-    "Update", "Usage", "UsageReport", "View", "bind", "default_engram", "strip_citations", "turn_name",
+    "FactExplanation", "FactNotFound", "Gap", "Guard", "GuardVerdict", "Ignore", "IndexUnavailable", "InvalidDesign",
+    "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel", "Lapse", "Likeness", "MAX_K", "Memory",
+    "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "NamedTurns", "Origin", "Outcome", "Passage",
+    "PolicyChange", "PolicyVersion", "PrincipalSource", "Proposal", "ProposalNotFound", "Query", "Reason", "Recall",
+    "RecallExplanation", "RecallNotFound", "Reflection", "Release", "Restore", "Reweigh", "SandboxUnavailable",
+    "Schedule", "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource", "Scored", "ScoredFact", "SleepReport", "Slot",
+    "Source", "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn",
+    "Turns", "Update", "Usage", "UsageReport", "View", "Vouch", "bind", "default_engram", "strip_citations",
+    "turn_name",
 ]  # fmt: skip
 
 

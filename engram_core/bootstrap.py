@@ -14,6 +14,7 @@ from typing import Any
 
 from engram_core.design import Design
 from engram_core.domain.errors import EmbeddingFailed, IndexUnavailable, InvalidInput, StoreUnavailable
+from engram_core.domain.guard import Guard
 from engram_core.domain.scope import Scope
 from engram_core.engram import DEFAULT_EXACT_LIMIT, DEFAULT_URL, Engram
 from engram_core.operations.background import Worker
@@ -39,6 +40,7 @@ def open_store(
     model: Any,
     token_counter: Any,
     owner: str,
+    guards: tuple[Guard, ...],
     exact_limit: int,
     clock: Clock | None,
     ids: NewId | None,
@@ -53,6 +55,8 @@ def open_store(
     from engram_core.models.tokens import token_counter as counting  # noqa: PLC0415
     from engram_core.storage.finder import LedgerFinder  # noqa: PLC0415
 
+    if not all(callable(guard) for guard in guards):
+        raise InvalidInput("guards are callables: each takes a text and its Origin and returns a GuardVerdict or None.")
     if exact_limit < 0:
         raise InvalidInput("exact_limit counts facts; it cannot be negative.")
     known_sources = as_sources(sources)
@@ -81,6 +85,7 @@ def open_store(
             rng=rng,
             model=as_language_model(model) if model is not None else None,
             sources=known_sources,
+            guards=guards,
         )
     except BaseException:
         ledger.close()
@@ -110,6 +115,7 @@ def _context(
     rng: random.Random | None = None,
     model: LanguageModel | None = None,
     sources: Sequence[tuple[Scope | None, Source]] = (),
+    guards: tuple[Guard, ...] = (),
 ) -> Context:
     """What operations get, with the parts that every store shares."""
     from engram_core.models.answerer import answer  # noqa: PLC0415
@@ -134,6 +140,7 @@ def _context(
         judge_update=judge_update,
         answerer=answer,
         sources=sources,
+        guards=guards,
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 from engram_core.domain.errors import InvalidInput, StoreClosed
 from engram_core.domain.fact import Fact, Status
 from engram_core.domain.gap import Gap
+from engram_core.domain.guard import Guard
 from engram_core.domain.message import aware
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.recall import AddResult, Recall, Usage
@@ -23,10 +24,11 @@ from engram_core.operations import add as adding
 from engram_core.operations import brief as briefing
 from engram_core.operations import consolidate as consolidating
 from engram_core.operations import doctor as doctoring
-from engram_core.operations import edit
+from engram_core.operations import edit, gate
 from engram_core.operations import explain as explaining
 from engram_core.operations import observe as observing
 from engram_core.operations import policy as policing
+from engram_core.operations import quarantine as quarantining
 from engram_core.operations import recall as recalling
 from engram_core.operations import reflect as reflecting
 from engram_core.operations import sleep as sleeping
@@ -78,6 +80,7 @@ class Engram:
         model: Any = None,
         token_counter: Any = None,
         owner: str = "user:owner",
+        guards: Sequence[Guard] = (),
         exact_limit: int = DEFAULT_EXACT_LIMIT,
         sources: Any = None,
         clock: Clock | None = None,
@@ -97,6 +100,9 @@ class Engram:
                 `engram_core.LanguageModel`. It extracts facts in the background; recall never calls it.
             token_counter: None, or a callable from text to a count.
             owner: The principal that owns the store, fixed when the store is created.
+            guards: Outside detectors. Each gets a text and its `Origin` before the text is stored or embedded, in the
+                thread that adds, and returns None or a `GuardVerdict`. What one fails on is treated as the policy's
+                `on_guard_failure` says.
             exact_limit: Facts up to which a scope is scanned whole, in memory; a larger one gets a collection in the
                 index. 0 means every scope does.
             sources: Where `reflect` may look for what memory is missing, for every scope: a list of paths (text files,
@@ -120,6 +126,7 @@ class Engram:
             model=model,
             token_counter=token_counter,
             owner=owner,
+            guards=tuple(guards),
             exact_limit=exact_limit,
             sources=sources,
             clock=clock,
@@ -337,7 +344,7 @@ class Engram:
             kind="adapter",
             scope=Scope.coerce(scope),
             at=self.context.clock(),
-            error=f"{where}: {type(error).__name__}: {error}"[:2000],
+            error=gate.clean_text(f"{where}: {type(error).__name__}: {error}"[:2000], MemoryPolicy()),
             payload={"where": where},
         )
         self.context.ledger.park(parked)
@@ -720,6 +727,40 @@ class Memory:
         """
         return splitting.restore(self.engram.context, self.scope, self.principal, id, reason=reason, now=self._now(now))
 
+    def release(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Fact:  # noqa: A002
+        """Let a quarantined fact into recall. Its trust stays what its origin gave it; `vouch` raises it.
+
+        Raises:
+            FactNotFound: No such fact is visible.
+            ChangeRefused: It is not in quarantine, or this principal may not curate the scope.
+        """
+        context = self.engram.context
+        fact = quarantining.release(context, self.scope, self.principal, id, reason=reason, now=self._now(now))
+        if fact.status is Status.PENDING:
+            self.engram.wake()
+        return fact
+
+    def reject(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Fact:  # noqa: A002
+        """Turn a quarantined fact away: it is archived, and `restore` brings it back into quarantine only.
+
+        Raises:
+            FactNotFound: No such fact is visible.
+            ChangeRefused: It is not in quarantine, or this principal may not curate the scope.
+        """
+        context = self.engram.context
+        return quarantining.reject(context, self.scope, self.principal, id, reason=reason, now=self._now(now))
+
+    def vouch(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Fact:  # noqa: A002
+        """Trust a fact as this person's own word, from now on: its trust becomes 1.
+
+        Raises:
+            FactNotFound: No such fact is visible.
+            ChangeRefused: This principal is not a person (`user:`) or may not curate the scope; the fact is in
+                quarantine, or holds originals, which are what to vouch for.
+        """
+        context = self.engram.context
+        return quarantining.vouch(context, self.scope, self.principal, id, reason=reason, now=self._now(now))
+
     def split(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Facts:  # noqa: A002
         """Withdraw a consolidated fact; return its originals, live again. Raises FactNotFound, ChangeRefused."""
         return [
@@ -932,6 +973,18 @@ class Memory:
     async def arestore(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Fact:  # noqa: A002
         """`restore`, off the event loop."""
         return await off_loop(self.restore, id, reason=reason, now=now)
+
+    async def arelease(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Fact:  # noqa: A002
+        """`release`, off the event loop."""
+        return await off_loop(self.release, id, reason=reason, now=now)
+
+    async def areject(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Fact:  # noqa: A002
+        """`reject`, off the event loop."""
+        return await off_loop(self.reject, id, reason=reason, now=now)
+
+    async def avouch(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Fact:  # noqa: A002
+        """`vouch`, off the event loop."""
+        return await off_loop(self.vouch, id, reason=reason, now=now)
 
     async def asplit(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Facts:  # noqa: A002
         """`split`, off the event loop."""

@@ -503,6 +503,33 @@ class Diary(Protocol):
     def gap(self, gap_id: str) -> Gap | None: ...
 
 
+class Waiting(NamedTuple):
+    """How many facts of one origin wait in quarantine in one scope."""
+
+    scope: Scope
+    principal: str
+    channel: str
+    facts: int
+
+
+class ScreeningBook(Protocol):
+    """What screening asks a ledger: who said the same words, and what waits in quarantine."""
+
+    def same_words(self, scope: Scope, keys: Sequence[str]) -> dict[str, list[Fact]]:
+        """Live, pending and quarantined facts of exactly this scope by duplicate key, oldest first."""
+        ...
+
+    def quarantined(
+        self, scope: Scope | None, *, below: bool, limit: int = 100, after: str | None = None
+    ) -> list[Fact]:
+        """Facts in quarantine, oldest first, after the fact id `after`; scopes as for `stored_counts`."""
+        ...
+
+    def waiting(self) -> list[Waiting]:
+        """Facts in quarantine by origin, of the whole store, the most first."""
+        ...
+
+
 class Ledger(Protocol):
     """The record. Every method is safe to call from any thread; a write is on disk when its method returns."""
 
@@ -519,6 +546,11 @@ class Ledger(Protocol):
 
     @property
     def erasures(self) -> ErasureBook: ...
+
+    @property
+    def screening(self) -> ScreeningBook:
+        """What screening asks."""
+        ...
 
     def close(self) -> None: ...
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from engram_core.floor.screen import clean
+from engram_core.floor.unseen import visible
 
 LONGEST_CELL = 300
 """Characters of a cell on a terminal; pipes get everything."""
@@ -50,13 +50,13 @@ class Paper:
     def line(self, text: str = "", style: str = "") -> None:
         """A line of result."""
         if self._out.is_terminal:
-            self._out.print(Text(clean(text), style), soft_wrap=True)
+            self._out.print(Text(visible(text), style), soft_wrap=True)
         else:
-            sys.stdout.write(f"{clean(text)}\n")
+            sys.stdout.write(f"{visible(text)}\n")
 
     def remark(self, text: str) -> None:
         """Something beside the result: counts, hints."""
-        self._err.print(Text(clean(text), "dim"), soft_wrap=True)
+        self._err.print(Text(visible(text), "dim"), soft_wrap=True)
 
     def error(self, text: str) -> None:
         """Why a command failed, on one line."""
@@ -102,7 +102,7 @@ def _table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], under: 
 
 
 def _cell(row: Mapping[str, Any], name: str, under: str) -> Text:
-    value = clean(_text(row.get(name)))
+    value = visible(_text(row.get(name)))
     cell = Text(value if len(value) <= LONGEST_CELL else f"{value[:LONGEST_CELL]}…")
     if under and row.get(under):
         cell.append(f"\n{_text(row[under])}", "dim")
@@ -114,4 +114,4 @@ def _text(value: object) -> str:
 
 
 def _one_line(value: object) -> str:
-    return " ".join(clean(_text(value)).split())
+    return " ".join(visible(_text(value)).split())

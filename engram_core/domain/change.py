@@ -148,4 +148,35 @@ class Split:
     reason: Reason
 
 
-Change = Add | Merge | Supersede | Reweigh | Archive | Restore | Ignore | Edit | Consolidate | Absorb | Split
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A person lets a quarantined fact into recall. Its trust stays what its origin gave it."""
+
+    fact_id: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Vouch:
+    """A person vouches for a fact: it is trusted as if that person had said it."""
+
+    fact_id: str
+    trust: float
+    reason: Reason
+
+
+Change = (
+    Add
+    | Merge
+    | Supersede
+    | Reweigh
+    | Archive
+    | Restore
+    | Ignore
+    | Edit
+    | Consolidate
+    | Absorb
+    | Split
+    | Release
+    | Vouch
+)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.fields import FieldInfo
 
 from engram_core.domain.errors import InvalidPolicy
+from engram_core.domain.message import Channel
 
 Kind = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 
@@ -20,6 +21,10 @@ def _share(default: float, description: str, unit: str = "share", **more: Any) -
 
 def _number(default: float, ge: float, le: float, unit: str, description: str) -> Any:
     return Field(default=default, ge=ge, le=le, description=description, json_schema_extra={"unit": unit})
+
+
+def _choice(default: str, description: str) -> Any:
+    return Field(default=default, description=description, json_schema_extra={"unit": "name"})
 
 
 class MemoryPolicy(BaseModel):
@@ -77,6 +82,30 @@ class MemoryPolicy(BaseModel):
     )
     trust_floor: float = _share(
         0.0, "Facts trusted less than this are dropped from recalls and sooner forgotten.", "trust"
+    )
+    quarantine_channels: tuple[Channel, ...] = Field(
+        default=("tool", "web"),
+        max_length=6,
+        description="Channels whose statements wait in quarantine, out of recall, until a curator releases them.",
+        json_schema_extra={"unit": "channels"},
+    )
+    on_injection: Literal["flag", "quarantine", "reject"] = _choice(
+        "quarantine", "What becomes of a text that reads like an order to a model (the tripwire's rules)."
+    )
+    secrets: Literal["redact", "reject", "keep"] = _choice(
+        "redact", "What becomes of passwords, codes and keys in a text: replaced, the message refused, or stored."
+    )
+    personal_data: Literal["keep", "redact"] = _choice(
+        "keep", "Whether e-mail addresses, telephone numbers, IBANs, US social security numbers and IPs are replaced."
+    )
+    on_guard_failure: Literal["quarantine", "reject", "keep"] = _choice(
+        "quarantine", "What becomes of a text that an outside guard could not judge."
+    )
+    max_writes_per_minute: int = _number(
+        1_000_000, 1, 1_000_000_000, "messages", "Messages one principal may add by one channel to a scope in a minute."
+    )
+    max_writes_per_day: int = _number(
+        100_000_000, 1, 1_000_000_000, "messages", "The same in a day; what is beyond it is refused and noted."
     )
     importance_weight: float = _share(0.15, "Score added per unit of (importance - 0.5).", "score")
     recency_weight: float = _share(0.0, "Score added for a brand-new fact, decaying by decay_rate per day.", "score")
@@ -152,8 +181,9 @@ def _range(name: str, field: FieldInfo) -> str | None:
     limits = {
         key: value for item in field.metadata for key in _LIMITS if (value := getattr(item, key, None)) is not None
     }
-    if name == "compression_strategy":
-        return "summarize, prune or merge"
+    options = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    if options:
+        return f"{', '.join(options[:-1])} or {options[-1]}"
     if "ge" in limits:
         return f"{limits['ge']:g} to {limits['le']:.10g}"
     if "min_length" in limits:
@@ -166,10 +196,11 @@ _SHAPES: Final = {
     "prioritize_types": "must be a list of at most 64 kinds such as ['error', 'decision'], each matching "
     "[a-z][a-z0-9_-]{0,31}",
     "auto_forget": "must be true or false",
-    "compression_strategy": "must be summarize, prune or merge",
+    "quarantine_channels": "must be a list of channels such as ['tool', 'web'], of user, assistant, tool, web, import, "
+    "derived",
     "design": "must be the name of an installed design, 1 to 100 characters",
 }
-_WHOLE: Final = frozenset({"max_facts", "token_budget", "cluster_size"})
+_WHOLE: Final = frozenset({"max_facts", "token_budget", "cluster_size", "max_writes_per_minute", "max_writes_per_day"})
 
 
 def _complaint(error: Any) -> str:
@@ -181,6 +212,8 @@ def _complaint(error: Any) -> str:
     if name in _SHAPES:
         return f"{name} {_SHAPES[name]}, {given}."
     told = MemoryPolicy.describe(name)
+    if told["unit"] == "name":
+        return f"{name} must be {told['range']}, {given}."
     number = "a whole number" if name in _WHOLE else "a number"
     return f"{name} must be {number} from {told['range']} ({told['unit']}), {given}."
 

@@ -14,11 +14,13 @@ from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.floor.fence import close_fence, defused, open_fence
+from engram_core.floor.unseen import visible
 from engram_core.measure import citations, validity
 from engram_core.measure.dates import RELATIVE_TIME
 
 Count = Callable[[str], int]
 
+_LABELLED: Final = frozenset({"tool", "web", "import"})
 FOCUS: Final = 0.7
 """Share of the score of a merged fact's best original from which another one is shown with it as one fact."""
 
@@ -219,10 +221,21 @@ def _is_archived(item: Ranked, limits: Limits) -> bool:
 
 
 def line_of(fact: Fact, *, is_earlier: bool = False, is_archived: bool = False) -> str:
-    """A fact as one line of context, unable to forge the fence; low-trust origins and earlier states carry a label."""
+    """A fact as one line of context, unable to forge the fence; origins other than a user and earlier states are told.
+
+    Unseen characters are left out here too: a row may be older than the rules that keep them out, or written by hand.
+    """
     earlier = "[archived] " if is_archived else "[earlier] " if is_earlier else ""
-    label = f"[{fact.origin.channel}] " if fact.origin.channel in {"tool", "web", "import"} else ""
-    return defused(f"{earlier}{label}{fact.display}".replace("\n", " "))
+    said = visible(fact.display).replace("\n", " ").replace("\t", " ")
+    return defused(f"{earlier}{_label(fact)}{said}")
+
+
+def _label(fact: Fact) -> str:
+    """`[web]` and the like. What a named speaker said in a conversation is told by the name, which costs no tokens."""
+    channel = fact.origin.channel
+    if channel in _LABELLED or (channel == "assistant" and fact.speaker is None):
+        return f"[{channel}] "
+    return ""
 
 
 def _heading(day: date, others: Collection[date]) -> str:

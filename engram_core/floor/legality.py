@@ -23,12 +23,21 @@ from engram_core.domain.change import (
     Edit,
     Ignore,
     Merge,
+    Release,
     Restore,
     Reweigh,
     Split,
     Supersede,
+    Vouch,
 )
-from engram_core.domain.fact import MAX_METADATA_KEYS, MAX_TEXT_BYTES, Fact, Slot, Status
+from engram_core.domain.fact import (
+    MAX_METADATA_KEYS,
+    MAX_TEXT_BYTES,
+    TRUST_BY_CHANNEL,
+    Fact,
+    Slot,
+    Status,
+)
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
@@ -89,7 +98,8 @@ def judge(
         case Merge():
             return _merge(change, court)
         case Supersede():
-            return _replaced(change.fact_id, court) or _draft(change.draft, court)
+            refusal = _replaced(change.fact_id, court) or _outranked(change.fact_id, change.draft, court)
+            return refusal or _draft(change.draft, court)
         case Archive():
             return _removal(change.fact_id, court, is_forgetting=True)
         case Reweigh():
@@ -104,16 +114,34 @@ def judge(
             return _absorb(change, court)
         case Split():
             return _split(change, court)
+        case Release():
+            return _release(change, court)
+        case Vouch():
+            return _vouch(change, court)
         case _:
             assert_never(change)
 
 
 def replacement(
-    fact_id: str, *, scope: Scope, facts: Mapping[str, Fact], policy: MemoryPolicy, now: datetime
+    fact_id: str, *, trust: float, scope: Scope, facts: Mapping[str, Fact], policy: MemoryPolicy, now: datetime
 ) -> Reason | None:
-    """Judge that one stored fact replaces another, as `Supersede` is judged; see `judge` for the arguments."""
+    """Judge that a stored fact of some trust replaces another, as `Supersede` is judged; see `judge` for the rest."""
     court = _Court(scope, facts, by_person=False, policy=policy, now=now, messages=None)
-    return _removal(fact_id, court, is_forgetting=False)
+    return _removal(fact_id, court, is_forgetting=False) or less_trusted(facts[fact_id], trust)
+
+
+def less_trusted(fact: Fact, trust: float) -> Reason | None:
+    """Why something trusted `trust` may not replace a fact or be shown as newer than it; None if it may."""
+    if trust >= fact.trust:
+        return None
+    terms = {"trust": trust, "of_the_fact": fact.trust}
+    return Reason("less_trusted", f"Fact {fact.id} is trusted more than what would stand for it.", terms)
+
+
+def trust_of(draft: Draft, facts: Mapping[str, Fact]) -> float:
+    """The trust a draft starts from: the least of its messages' channels and of its sources."""
+    channels = [TRUST_BY_CHANNEL[message.channel] for message in draft.messages]
+    return min([1.0, *channels, *(facts[id_].trust for id_ in draft.sources if id_ in facts)])
 
 
 def _known(fact_id: str, court: _Court) -> Reason | None:
@@ -132,6 +160,13 @@ def _replaced(target: str | Draft, court: _Court) -> Reason | None:
     return _removal(target, court, is_forgetting=False) if isinstance(target, str) else None
 
 
+def _outranked(target: str | Draft, draft: Draft, court: _Court) -> Reason | None:
+    """The words of a web page must not take the place of a user's."""
+    if not isinstance(target, str) or court.by_person:
+        return None
+    return less_trusted(court.facts[target], trust_of(draft, court.facts))
+
+
 def _history(successor: str | Draft | None, court: _Court) -> Reason | None:
     """Only what is in recall itself can have replaced something."""
     if not isinstance(successor, str):
@@ -147,7 +182,16 @@ def _merge(change: Merge, court: _Court) -> Reason | None:
     if refusal is None and not court.facts[change.fact_id].is_recallable:
         status = court.facts[change.fact_id].status
         refusal = Reason("not_live", f"Fact {change.fact_id} is {status}; only a live or pending fact takes a merge.")
-    return refusal or _draft(change.twin, court)
+    return refusal or _other_origin(change, court) or _draft(change.twin, court)
+
+
+def _other_origin(change: Merge, court: _Court) -> Reason | None:
+    """The same words from elsewhere are another statement: one must neither lend the other its trust nor take it."""
+    fact = court.facts[change.fact_id]
+    if all(message.channel == fact.origin.channel for message in change.twin.messages):
+        return None
+    line = f"Fact {fact.id} came by another channel ({fact.origin.channel}); the statement is kept for itself."
+    return Reason("other_origin", line)
 
 
 def _removal(fact_id: str, court: _Court, *, is_forgetting: bool) -> Reason | None:
@@ -158,6 +202,8 @@ def _removal(fact_id: str, court: _Court, *, is_forgetting: bool) -> Reason | No
     fact = court.facts[fact_id]
     if fact.status is Status.ARCHIVED:
         return Reason("not_live", f"Fact {fact_id} is archived already.")
+    if fact.status is Status.QUARANTINED and not is_forgetting:
+        return Reason("quarantined", f"Fact {fact_id} is in quarantine; it replaces nothing and nothing replaces it.")
     if court.by_person:
         return None
     if fact.pinned:
@@ -276,6 +322,32 @@ def _split(change: Split, court: _Court) -> Reason | None:
     if refusal is None and not court.facts[change.fact_id].consolidated_from:
         refusal = Reason("not_consolidated", f"Fact {change.fact_id} holds no originals that could come back.")
     return refusal or _retention(court.facts[change.fact_id], court)
+
+
+def _release(change: Release, court: _Court) -> Reason | None:
+    if not court.by_person:
+        return Reason("release_by_design", "Only a person may release a fact from quarantine.")
+    refusal = _known(change.fact_id, court)
+    if refusal is None and court.facts[change.fact_id].status is not Status.QUARANTINED:
+        refusal = Reason("not_quarantined", f"Fact {change.fact_id} is {court.facts[change.fact_id].status}.")
+    return refusal
+
+
+def _vouch(change: Vouch, court: _Court) -> Reason | None:
+    if not court.by_person:
+        return Reason("vouch_by_design", "Only a person may vouch for a fact.")
+    refusal = _known(change.fact_id, court)
+    if refusal is not None:
+        return refusal
+    fact = court.facts[change.fact_id]
+    if fact.status is Status.QUARANTINED:
+        return Reason("quarantined", f"Fact {fact.id} is in quarantine; release it first.")
+    if fact.consolidated_from:
+        return Reason("made_of_originals", "It is trusted as its originals are; vouch for them.")
+    if change.trust < fact.trust:
+        terms = {"before": fact.trust, "after": change.trust}
+        return Reason("lowered_trust", "To vouch cannot lower trust; forget the fact instead.", terms)
+    return _share("trust", change.trust)
 
 
 def _edit(after: Fact, court: _Court) -> Reason | None:

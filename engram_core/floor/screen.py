@@ -14,17 +14,11 @@ from engram_core.domain.errors import InvalidInput
 from engram_core.domain.message import Message
 from engram_core.domain.reason import Reason
 from engram_core.floor.fence import without_fences
+from engram_core.floor.unseen import visible
 from engram_core.measure.words import folded, stems
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 
-_LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-# Control, bidirectional, zero-width and tag characters, soft hyphen and lone surrogates. The joiners U+200C and U+200D
-# stay: Persian and emoji need them.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
 _NOT_IN_AN_ID = re.compile("[\x00\ud800-\udfff]")
 _NEGATION = re.compile(r"\b(?:no|not|never|none|nothing|nobody|without|cannot|neither|nor)\b|n't\b")
 _ECHOING_ROLES: Final = frozenset({"assistant", "tool"})
@@ -57,24 +51,19 @@ def screen(messages: Sequence[Message], injected: Sequence[str]) -> list[Screene
         InvalidInput: A message is longer than 1 MiB of UTF-8, or its id or session holds a NUL or lone surrogate.
     """
     for message in messages:
-        _check(message)
+        check(message)
     known = frozenset(stem for text in injected for stem in stems(text))
     is_negated = any(_is_negated(text) for text in injected)
     return [_screened(message, known, is_negated) for message in messages]
 
 
-def clean(text: str) -> str:
-    """`text` without invisible characters; every kind of line break becomes a newline, tabs stay."""
-    return _UNSEEN.sub("", _LINE_ENDS.sub("\n", text))
-
-
 def _screened(message: Message, known: frozenset[str], is_negated: bool) -> Screened:
-    content, was_fenced = without_fences(clean(message.content))
+    content, was_fenced = without_fences(visible(message.content))
     if not content.strip():
         return Screened(None, _FENCED if was_fenced else _EMPTY)
     if message.role in _ECHOING_ROLES and known and _is_echo(content, known, is_negated):
         return Screened(None, _ECHO)
-    speaker = " ".join(clean(message.speaker).split()) or None if message.speaker else None
+    speaker = " ".join(visible(message.speaker).split()) or None if message.speaker else None
     if content == message.content and speaker == message.speaker:
         return Screened(message, None)
     cleaned = Message(
@@ -99,7 +88,8 @@ def _is_negated(text: str) -> bool:
     return _NEGATION.search(folded(text)) is not None
 
 
-def _check(message: Message) -> None:
+def check(message: Message) -> None:
+    """Raise InvalidInput when a message is too long or its id cannot be stored; see `screen`."""
     # A character takes at most four bytes, so most messages need no encoding to be measured.
     length = len(message.content)
     size = length if length * 4 <= MAX_MESSAGE_BYTES else len(message.content.encode("utf-8", "surrogatepass"))

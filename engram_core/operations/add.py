@@ -19,20 +19,24 @@ from engram_core.domain.change import (
     Edit,
     Ignore,
     Merge,
+    Release,
     Restore,
     Reweigh,
     Split,
     Supersede,
+    Vouch,
 )
 from engram_core.domain.errors import ChangeRefused, Conflict, FactNotFound, InvalidInput, StoreUnavailable
-from engram_core.domain.fact import Fact, Status
+from engram_core.domain.fact import TRUST_BY_CHANNEL, Fact, Status
 from engram_core.domain.message import Episode, Message, aware
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.recall import AddResult, Outcome
 from engram_core.domain.scope import Scope
 from engram_core.floor import legality
-from engram_core.floor.screen import Screened, screen
+from engram_core.floor.echo import source_of
+from engram_core.floor.screen import Screened
+from engram_core.operations import corroborate, gate
 from engram_core.operations import supersede as superseding
 from engram_core.operations.commit import Plan, difference, features_again, message_ids
 from engram_core.operations.context import Context
@@ -84,10 +88,17 @@ def add(
     first_episode = ""
     for start in range(0, len(whole), MESSAGES_PER_COMMIT):
         chunk = whole[start : start + MESSAGES_PER_COMMIT]
+        policy = context.ledger.policy(scope).policy
         episode = Episode(context.new_id(), scope, tuple(chunk), now, principal)
+        episode, entry = gate.admit(context, episode, policy, now)
         first_episode = first_episode or episode.id
+        wished = replace(
+            wishes,
+            supersedes=wishes.supersedes if start == 0 else (),
+            metadata=gate.clean_values(wishes.metadata, policy) if wishes.metadata else {},
+        )
         with context.turnstiles.of(scope):
-            done = remember(context, episode, wishes if start == 0 else replace(wishes, supersedes=()), now)
+            done = remember(context, episode, wished, now, entry=entry)
         facts += done.facts
         outcomes += done.outcomes
         if progress is not None:
@@ -131,18 +142,29 @@ def remember(
     *,
     design: Design | None = None,
     model: LanguageModel | None = None,
+    entry: gate.Entry | None = None,
+    ceiling: float = 1.0,
 ) -> AddResult:
     """Plan and commit one episode, planning again whenever another process wrote to the scope in between.
+
+    Args:
+        context, episode, wishes, now, design, model: What to remember, and how.
+        entry: What the gate made of the messages; None for an episode that came through it earlier.
+        ceiling: The most that a new fact may be trusted.
 
     Raises:
         StoreUnavailable: The ledger is out of order, or the scope kept moving.
     """
-    screened = screen(episode.messages, context.injected.of(episode.scope))
+    entry = entry or gate.unscreened(episode)
+    screened = entry.screened(context.injected.of(episode.scope))
     clean = episode.with_messages([item.message for item in screened if item.message is not None])
+    if not episode.kept:
+        context.second_hand.note(episode.scope, entry.heard)
     for attempt in range(_ATTEMPTS):
         view, expect = view_of(context, episode.scope, now, model=model)
         chosen = design or context.design(view.policy.design)
-        planned = _Planning(context, view, clean, wishes, context.model is not None and not episode.kept)
+        is_due = context.model is not None and not episode.kept
+        planned = _Planning(context, view, clean, wishes, is_due, entry, ceiling)
         for change in chosen.update(clean, view):
             planned.take(change)
         try:
@@ -174,13 +196,32 @@ def _non_empty(states: Sequence[ScopeState]) -> list[ScopeState]:
     return [state for state in states if state.recallable]
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Why a statement is kept apart, what it may be trusted at most, and whether it waits in quarantine."""
+
+    reason: Reason
+    ceiling: float
+    is_quarantined: bool
+
+
 class _Planning:
     """Turns a design's changes into a plan, through the floor, and the plan's result into outcomes."""
 
     def __init__(
-        self, context: Context, view: ScopedView, episode: Episode, wishes: Wishes, is_extraction_due: bool
+        self,
+        context: Context,
+        view: ScopedView,
+        episode: Episode,
+        wishes: Wishes,
+        is_extraction_due: bool,
+        entry: gate.Entry,
+        ceiling: float,
     ) -> None:
         self._context = context
+        self._entry = entry
+        self._ceiling = ceiling
+        self._heard = context.second_hand.of(episode.scope)
         self._view = view
         self._wishes = wishes
         self._plan = Plan(
@@ -200,12 +241,27 @@ class _Planning:
         self._added: dict[int, tuple[Draft, Fact]] = {}
         """The new fact of each draft, by the draft's identity: several changes may share one."""
         self._read: dict[str, Fact] = {}
+        for item in entry.messages:
+            if item.redacted:
+                reason, after = gate.told(item)
+                self._plan.decide("redact", reason, after=after)
+            if item.refusal is not None:
+                self._plan.decide(
+                    "refuse",
+                    item.refusal,
+                    after={"message_id": item.message.id, "channel": item.message.channel},
+                    refused=True,
+                )
 
     def take(self, change: Change) -> None:
         """Judge one change and plan it; a refusal is planned as history."""
         asked = change
         if isinstance(change, Add | Supersede):
             change = replace(change, draft=self._wishes.applied(change.draft))
+        held = None
+        if isinstance(change, Add | Supersede | Merge):
+            held = self._held(change)
+            change = change if held is None else self._apart(change)
         known = self._known(change)
         refusal = legality.judge(
             change,
@@ -219,6 +275,9 @@ class _Planning:
         if refusal is not None:
             self._refuse(asked, refusal)
             return
+        if held is not None and isinstance(change, Add):
+            self._hold(asked, change, known, held)
+            return
         match change:
             case Add():
                 self._add(asked, change, known)
@@ -229,7 +288,7 @@ class _Planning:
                 self._plan.decide("ignore", change.reason)
             case Supersede():
                 self._supersede(asked, change, known)
-            case Reweigh() | Archive() | Restore() | Edit() | Consolidate() | Absorb() | Split():
+            case Reweigh() | Archive() | Restore() | Edit() | Consolidate() | Absorb() | Split() | Release() | Vouch():
                 line = f"{type(change).__name__} is not something `add` may do yet."
                 self._refuse(change, Reason("not_for_add", line))
             case _:
@@ -241,7 +300,7 @@ class _Planning:
                 named: tuple[str | Draft | None, ...] = (*_named(change.draft), change.superseded_by)
             case Supersede():
                 named = (*_named(change.draft), change.fact_id)
-            case Merge() | Reweigh() | Archive() | Restore():
+            case Merge() | Reweigh() | Archive() | Restore() | Release() | Vouch():
                 named = (change.fact_id,)
             case Ignore() | Consolidate() | Absorb() | Split():
                 named = ()
@@ -254,6 +313,75 @@ class _Planning:
         if missing:
             self._read |= {fact.id: fact for fact in self._view.facts(missing)}
         return {id_: self._changed.get(id_, self._read[id_]) for id_ in ids if id_ in self._read}
+
+    def _held(self, change: Add | Supersede | Merge) -> _Held | None:
+        """Why a statement may not stand among the others: its origin waits, or it only repeats a lesser one."""
+        draft = change.twin if isinstance(change, Merge) else change.draft
+        reason = self._entry.quarantine(draft.messages)
+        if reason is not None:
+            return _Held(reason, 1.0, is_quarantined=True)
+        if not self._heard or draft.messages[0].channel != "assistant":
+            return None
+        source = source_of(draft.text, self._heard, self._entry.said)
+        if source is None:
+            return None
+        line = f"An assistant repeats what came by the channel {source.channel}; it is trusted no more than that."
+        return _Held(Reason("echo", line), TRUST_BY_CHANNEL[source.channel], source.is_quarantined)
+
+    def _apart(self, change: Add | Supersede | Merge) -> Add:
+        """The statement for itself: it joins nothing, replaces nothing, and no link leads from it."""
+        draft = self._wishes.applied(change.twin) if isinstance(change, Merge) else change.draft
+        return Add(replace(draft, updates=()), change.reason)
+
+    def _hold(self, asked: Change, change: Add, known: Mapping[str, Fact], held: _Held) -> None:
+        """Plan a fact in quarantine, or one that is trusted less than its channel; once, however often it is said."""
+        assert isinstance(asked, Add | Supersede | Merge)
+        named = asked.twin if isinstance(asked, Merge) else asked.draft
+        if id(named) in self._added:
+            return
+        first, *rest = change.draft.messages
+        twin = corroborate.twin_of(self._context, self._plan, change.draft, held.is_quarantined)
+        if twin is not None:
+            again = Reason("duplicate", "The same words from the same origin are there already.")
+            for message in change.draft.messages:
+                self._outcome(message, "merged", again, twin.id)
+            self._plan.decide("merge", again, fact_id=twin.id)
+            return
+        status = Status.QUARANTINED if held.is_quarantined else Status.LIVE
+        fact = self._planned(change.draft, change.reason, known, status=status, ceiling=held.ceiling)
+        self._added[id(named)] = (named, fact)
+        if held.is_quarantined:
+            self._plan.amend(fact, held.reason, "quarantine")
+        action = "quarantined" if held.is_quarantined else "stored"
+        self._outcome(first, action, held.reason, fact.id)
+        for message in rest:
+            self._outcome(message, action, held.reason, fact.id)
+
+    def _planned(
+        self,
+        draft: Draft,
+        reason: Reason,
+        known: Mapping[str, Fact],
+        *,
+        status: Status = Status.LIVE,
+        ceiling: float = 1.0,
+    ) -> Fact:
+        """A new fact in the plan, carrying what was noticed about its messages."""
+        sources = [known[id_] for id_ in draft.sources]
+        flags = self._entry.flags(draft.messages)
+        if flags:
+            draft = replace(draft, metadata={**draft.metadata, gate.FLAGS: flags})
+        fact = self._plan.add(
+            draft,
+            reason,
+            sources=sources,
+            has_neighbours=not sources and status is Status.LIVE,
+            status=status,
+            ceiling=min(ceiling, self._ceiling),
+        )
+        if flags and status is Status.LIVE:
+            self._plan.amend(fact, Reason("flagged", f"Noticed about it: {', '.join(flags)}."), "flag")
+        return fact
 
     def _add(self, asked: Change, change: Add, known: Mapping[str, Fact]) -> None:
         fact = self._new(asked, change.draft, change.reason, known)
@@ -268,8 +396,7 @@ class _Planning:
         assert isinstance(asked, Add | Supersede)
         if id(asked.draft) in self._added:
             return self._added[id(asked.draft)][1]
-        sources = [known[id_] for id_ in draft.sources]
-        fact = self._plan.add(draft, reason, sources=sources, has_neighbours=not sources)
+        fact = self._planned(draft, reason, known)
         self._added[id(asked.draft)] = (asked.draft, fact)
         first, *rest = draft.messages
         self._outcome(first, "stored", reason, fact.id)
@@ -277,9 +404,16 @@ class _Planning:
             self._outcome(message, "merged", Reason("duplicate", "The same words stand earlier in this add."), fact.id)
         for update in draft.updates:
             older = self._fact(update.older, known)
-            if older is not None:
+            if older is not None and self._may_follow(fact, older):
                 self._link(fact, older, update.probability, update.reason)
         return fact
+
+    def _may_follow(self, newer: Fact, older: Fact) -> bool:
+        """Whether one may be shown as newer than the other: not what is trusted less."""
+        refusal = legality.less_trusted(older, newer.trust)
+        if refusal is not None:
+            self._plan.decide("link", refusal, fact_id=older.id, refused=True)
+        return refusal is None
 
     def _fact(self, named: str | Draft | None, known: Mapping[str, Fact]) -> Fact | None:
         """A stored fact, or what an earlier draft of this plan has become; None if it was refused."""
@@ -321,6 +455,9 @@ class _Planning:
 
     def _refuse(self, change: Change, refusal: Reason) -> None:
         self._plan.decide(type(change).__name__.lower(), refusal, refused=True)
+        if isinstance(change, Merge) and refusal.rule == "other_origin":
+            self.take(Add(self._wishes.applied(change.twin), change.reason))
+            return
         if isinstance(change, Supersede) or (isinstance(change, Add) and change.superseded_by is not None):
             # That an old fact has to stay as it is must not cost the new one.
             if id(change.draft) not in self._added:
@@ -338,6 +475,8 @@ class _Planning:
     def commit(self, expect: int, original: Episode, screened: Sequence[Screened]) -> AddResult:
         """Write the plan. Raises Conflict when the scope moved."""
         self._replace_named()
+        new = [fact for _, fact in self._added.values()]
+        self._changed |= corroborate.raised(self._context, self._plan, new, self._changed.keys())
         rows = {row.id: row for row in self._context.ledger.indexed(list(self._changed))}
         for changed in self._changed.values():
             self._plan.replaced(changed, features_again(self._context, changed, rows[changed.id]))
@@ -362,10 +501,10 @@ class _Planning:
         named = self._wishes.supersedes
         if not named:
             return
-        new = [fact for _, fact in self._added.values()]
+        new = [fact for _, fact in self._added.values() if fact.status is not Status.QUARANTINED]
         by = new[0] if new else next(iter(self._changed.values()), None)
         if by is None:
-            raise ChangeRefused("Nothing was stored, so nothing is superseded.")
+            raise ChangeRefused("Nothing was stored for recall, so nothing is superseded.")
         found = {fact.id: fact for fact in self._view.facts(named)}
         for id_ in named:
             if id_ not in found or found[id_].status is Status.ERASED:
@@ -382,6 +521,8 @@ class _Planning:
             )  # fmt: skip
             if id_ == by.id:
                 refusal = Reason("same_fact", "A fact cannot supersede itself.")
+            if old.status is Status.QUARANTINED:
+                refusal = Reason("quarantined", f"Fact {id_} is in quarantine; reject it there.")
             if refusal is not None:
                 raise ChangeRefused(f"Refused by rule {refusal}")
             self._replace(old, by, reason)

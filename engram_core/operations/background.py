@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -16,11 +16,12 @@ from typing import Any, Literal
 from engram_core.design import View
 from engram_core.domain.change import Add, Change
 from engram_core.domain.errors import Conflict, EmbeddingFailed, EngramError, ModelFailed
-from engram_core.domain.fact import Fact, Status
+from engram_core.domain.fact import TRUST_BY_CHANNEL, Fact, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.reason import Reason
 from engram_core.domain.recall import Query, Scored
 from engram_core.floor import legality
+from engram_core.floor.echo import SECOND_HAND
 from engram_core.operations import supersede
 from engram_core.operations.add import Wishes, remember
 from engram_core.operations.commit import Plan, features_again
@@ -56,21 +57,43 @@ class _Extracted:
 def extract(context: Context, episode: Episode, now: datetime) -> int:
     """Let the model state what an episode says; return how many facts came of it. A failure is parked, never raised."""
     assert context.model is not None
-    try:
-        drafts = context.extractor(episode, context.model)
-    except ModelFailed as error:
-        _park(context, episode, error, now)
-        return 0
     kept = {fact.id: fact for fact in context.ledger.facts(episode.kept)}
-    changes = tuple(
-        Add(replace(draft, sources=_sources(draft.messages[0].id, kept)), Reason("extracted", "A model stated it so."))
-        for draft in drafts
-    )
-    done = remember(context, episode, Wishes(), now, design=_Extracted(changes))
-    return len(done.facts)
+    found = 0
+    for part, ceiling in _parts(episode, kept):
+        try:
+            drafts = context.extractor(part, context.model)
+        except ModelFailed as error:
+            _park(context, episode, error, now)
+            return found
+        changes = tuple(
+            Add(
+                replace(draft, sources=_sources(draft.messages[0].id, kept)),
+                Reason("extracted", "A model stated it so."),
+            )
+            for draft in drafts
+        )
+        done = remember(context, part, Wishes(), now, design=_Extracted(changes), ceiling=ceiling)
+        found += len(done.facts)
+    return found
 
 
-def _sources(message_id: str | None, kept: dict[str, Fact]) -> tuple[str, ...]:
+def _parts(episode: Episode, kept: Mapping[str, Fact]) -> Iterator[tuple[Episode, float]]:
+    """What a model may read together, and what its facts may be trusted at most: as the least of what it read.
+
+    Conversation and second-hand texts are read apart, so that a page cannot put words into a user's mouth, and what
+    waits in quarantine is not read at all.
+    """
+    waiting = {id_ for fact in kept.values() if fact.status is Status.QUARANTINED for id_ in fact.origin.message_ids}
+    readable = [message for message in episode.messages if message.id not in waiting]
+    said = [message for message in readable if message.channel not in SECOND_HAND]
+    parts = [said, *([message] for message in readable if message.channel in SECOND_HAND)]
+    # An episode without a word to read is still worked off, by a pass that finds nothing.
+    for messages in [part for part in parts if part] or [[]]:
+        least = min((TRUST_BY_CHANNEL[message.channel] for message in messages), default=1.0)
+        yield episode.with_messages(messages), least
+
+
+def _sources(message_id: str | None, kept: Mapping[str, Fact]) -> tuple[str, ...]:
     return tuple(id_ for id_, fact in kept.items() if message_id in fact.origin.message_ids)
 
 
@@ -180,7 +203,9 @@ def _replace(context: Context, plan: Plan, older: Fact, newer: Fact, reason: Rea
     """Plan that the newer fact supersedes the older one, through the same gate as every supersession."""
     policy = context.ledger.policy(older.scope).policy
     facts = {older.id: older}
-    refusal = legality.replacement(older.id, scope=newer.scope, facts=facts, policy=policy, now=plan.now)
+    refusal = legality.replacement(
+        older.id, trust=newer.trust, scope=newer.scope, facts=facts, policy=policy, now=plan.now
+    )
     if refusal is not None:
         plan.decide("supersede", refusal, fact_id=older.id, refused=True)
         return

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from engram_core.domain.change import Draft
 from engram_core.domain.errors import EmbeddingFailed
 from engram_core.domain.fact import TRUST_BY_CHANNEL, Fact, Origin, Status
-from engram_core.domain.message import Episode, Message
+from engram_core.domain.message import Channel, Episode, Message
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
+from engram_core.floor.echo import SECOND_HAND
 from engram_core.measure import dates, sameness, words
 from engram_core.operations.context import Context
 from engram_core.ports import Batch, ContextWrite, Decision, Features, Indexed, Link, Tail, Write
@@ -60,9 +61,26 @@ class Plan:
     links: list[Link] = field(default_factory=list)
     known_vectors: Mapping[str, Half] = field(default_factory=dict)
 
-    def add(self, draft: Draft, reason: Reason, *, sources: Sequence[Fact] = (), has_neighbours: bool = True) -> Fact:
-        """Plan a new fact and return it as it will be stored (live; pending if embedding fails when sealed)."""
-        fact = self._fact(draft, sources)
+    def add(
+        self,
+        draft: Draft,
+        reason: Reason,
+        *,
+        sources: Sequence[Fact] = (),
+        has_neighbours: bool = True,
+        status: Status = Status.LIVE,
+        ceiling: float = 1.0,
+    ) -> Fact:
+        """Plan a new fact and return it as it will be stored (live; pending if embedding fails when sealed).
+
+        Args:
+            draft, reason: What it says, and why it is kept.
+            sources: The facts it is derived from; it is trusted no more than the least of them.
+            has_neighbours: Whether it takes its place in its session.
+            status: Live, or quarantined.
+            ceiling: The most it may be trusted.
+        """
+        fact = self._fact(draft, sources, status, ceiling)
         statement = _Statement(fact, reason)
         if fact.origin.session is not None and has_neighbours:
             self._link(statement, fact.origin.session)
@@ -139,7 +157,8 @@ class Plan:
             fact = replace(statement.fact, status=Status.PENDING) if is_waiting else statement.fact
             writes.append(Write(fact, _features(statement, content, vectors.get(statement.context_text))))
             facts.append(fact)
-            added = Status.LIVE if statement.amendments else fact.status
+            is_first_live = statement.amendments and fact.status is not Status.QUARANTINED
+            added = Status.LIVE if is_first_live else fact.status
             after = {"text": fact.text, "kind": fact.kind, "status": added.value}
             self.decide("add", statement.reason, fact_id=fact.id, after=after)
             self._decisions += statement.amendments
@@ -159,10 +178,14 @@ class Plan:
         )
         return batch, tuple(facts)
 
-    def _fact(self, draft: Draft, sources: Sequence[Fact]) -> Fact:
+    def _fact(self, draft: Draft, sources: Sequence[Fact], status: Status, ceiling: float) -> Fact:
         first = draft.messages[0]
-        channel = "derived" if sources else first.channel
-        trust = min([TRUST_BY_CHANNEL[message.channel] for message in draft.messages])
+        least = min((message.channel for message in draft.messages), key=TRUST_BY_CHANNEL.__getitem__)
+        # A label such as [web] must not be lost on the way.
+        channels = [least, *(fact.origin.channel for fact in sources)]
+        second_hand = [channel for channel in channels if channel in SECOND_HAND]
+        channel: Channel = min(second_hand, key=TRUST_BY_CHANNEL.__getitem__, default="derived" if sources else least)
+        trust = min(TRUST_BY_CHANNEL[least], ceiling)
         return Fact(
             id=self.context.new_id(),
             scope=self.scope,
@@ -182,6 +205,7 @@ class Plan:
             importance=draft.importance,
             confidence=draft.confidence,
             trust=min([trust, *(fact.trust for fact in sources)]),
+            status=status,
             valid_from=draft.valid_from,
             valid_until=draft.valid_until,
             sources=tuple(fact.id for fact in sources),
@@ -287,7 +311,7 @@ def _half(blob: bytes | None) -> Half | None:
 
 
 _HISTORY_FIELDS = (
-    "text", "kind", "importance", "confidence", "pinned", "status", "valid_from", "valid_until", "metadata",
+    "text", "kind", "importance", "confidence", "trust", "pinned", "status", "valid_from", "valid_until", "metadata",
     "archived_reason", "superseded_by", "slot", "version", "consolidated_from", "consolidated_into",
 )  # fmt: skip
 

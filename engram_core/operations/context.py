@@ -13,13 +13,17 @@ from typing import Literal
 from engram_core.design import Design
 from engram_core.domain.change import Draft
 from engram_core.domain.errors import InvalidPolicy
+from engram_core.domain.guard import Guard
 from engram_core.domain.message import Episode
 from engram_core.domain.scope import Scope
+from engram_core.floor.echo import Heard
 from engram_core.operations.learned import Learned
+from engram_core.operations.quotas import Quotas
 from engram_core.ports import Clock, Finder, LanguageModel, Ledger, NewId, Reading, Source, StoreEmbedder, TokenCounter
 
 _REMEMBERED_SCOPES = 1_000
 _REMEMBERED_RECALLS = 6
+_REMEMBERED_TEXTS = 32
 
 
 class Injected:
@@ -44,6 +48,30 @@ class Injected:
         """The texts lately injected in `scope`."""
         with self._lock:
             return [text for texts in self._texts.get(scope, ()) for text in texts]
+
+
+class SecondHand:
+    """What tools, the web and imports lately brought into each scope: what an assistant may be echoing. Bounded."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._heard: OrderedDict[Scope, deque[Heard]] = OrderedDict()
+
+    def note(self, scope: Scope, heard: Sequence[Heard]) -> None:
+        """Remember what came."""
+        if not heard:
+            return
+        with self._lock:
+            recent = self._heard.setdefault(scope, deque(maxlen=_REMEMBERED_TEXTS))
+            recent.extend(heard)
+            self._heard.move_to_end(scope)
+            while len(self._heard) > _REMEMBERED_SCOPES:
+                self._heard.popitem(last=False)
+
+    def of(self, scope: Scope) -> list[Heard]:
+        """What lately came into `scope`."""
+        with self._lock:
+            return list(self._heard.get(scope, ()))
 
 
 class Turnstiles:
@@ -91,6 +119,9 @@ class Context:
     injected: Injected = field(default_factory=Injected)
     turnstiles: Turnstiles = field(default_factory=Turnstiles)
     learned: Learned = field(default_factory=Learned)
+    second_hand: SecondHand = field(default_factory=SecondHand)
+    quotas: Quotas = field(default_factory=Quotas)
+    guards: tuple[Guard, ...] = ()
 
     def design(self, name: str) -> Design:
         """The design a policy names. Raises InvalidPolicy if it is not installed."""

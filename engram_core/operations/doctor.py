@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from engram_core.operations.context import Context
 
 _PARKED_SHOWN = 20
+PLANTING: Final = 10
+"""Statements of one origin waiting in one scope, from which it is named: nobody released them, and more come."""
 _RECENT = timedelta(days=7)
 """How long a failure counts as a problem; after that it stays on record."""
 
@@ -42,8 +44,22 @@ def doctor(context: Context) -> dict[str, Any]:
             for item in parked
         ],
     }
+    report |= _quarantine(context)
     report["problems"] = _problems(report)
     return report
+
+
+def _quarantine(context: Context) -> dict[str, Any]:
+    """How much waits for a curator, and which origins have so much waiting that they look like planting."""
+    waiting = context.ledger.screening.waiting()
+    planting = [item for item in waiting if item.facts >= PLANTING]
+    return {
+        "quarantined": sum(item.facts for item in waiting),
+        "planting": [
+            {"scope": item.scope.path, "principal": item.principal, "channel": item.channel, "facts": item.facts}
+            for item in planting[:_PARKED_SHOWN]
+        ],
+    }
 
 
 def _problems(report: dict[str, Any]) -> list[str]:
@@ -55,6 +71,12 @@ def _problems(report: dict[str, Any]) -> list[str]:
         )
     if report["index"].get("problem"):
         problems.append(str(report["index"]["problem"]))
+    if report["planting"]:
+        worst = report["planting"][0]
+        problems.append(
+            f"{worst['facts']} statements by {worst['principal']} from the channel {worst['channel']} wait in "
+            f"quarantine in {worst['scope']}; see `engram quarantine list`, and release or reject them."
+        )
     if report["parked"]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report["parked"].items()))
         problems.append(f"Failures are recorded ({kinds}); nothing was lost, see `failures`.")

@@ -5,23 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from engram_core.domain.change import Archive, Change, Edit, Restore
 from engram_core.domain.errors import ChangeRefused, Conflict, EmbeddingFailed, FactNotFound, StoreUnavailable
-from engram_core.domain.fact import Fact, Status
+from engram_core.domain.fact import TRUST_BY_CHANNEL, Fact, Status
 from engram_core.domain.message import Message
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
 from engram_core.floor import access, legality
 from engram_core.floor.screen import screen
 from engram_core.measure import slots, validity
-from engram_core.operations import supersede
+from engram_core.operations import gate, supersede
 from engram_core.operations.commit import Plan, features_again
 from engram_core.operations.context import Context
 from engram_core.ports import Features, Indexed, Link
 
 _ATTEMPTS = 8
+
+
+_PERSON: Final = "user:"
+
+
+def require_curator(context: Context, scope: Scope, principal: str, now: datetime) -> None:
+    """Raise ChangeRefused unless this principal may curate the scope: release, reject and vouch."""
+    if principal != context.owner:
+        raise ChangeRefused(f"{principal} may not curate {scope}; only the store's owner, {context.owner}, may.")
 
 
 def find(context: Context, scope: Scope, principal: str, fact_id: str) -> Fact:
@@ -38,15 +47,21 @@ def update(
 ) -> Fact:
     """Correct a fact; see `Memory.update`."""
     wanted = {name: value for name, value in fields.items() if value is not None}
+    policy = context.ledger.policy(scope).policy
     if "text" in wanted:
-        wanted["text"] = _screened(wanted["text"])
+        wanted["text"] = _screened(gate.clean_text(wanted["text"], policy))
+    if "metadata" in wanted:
+        wanted["metadata"] = gate.clean_values(wanted["metadata"], policy)
 
     def change(fact: Fact) -> tuple[Change, Fact]:
         after = replace(fact, **_retold(fact, wanted), version=fact.version + 1)
+        if after.text != fact.text and not principal.startswith(_PERSON):
+            # A program's or an agent's words do not become a person's by standing where a person's stood.
+            after = replace(after, trust=min(after.trust, TRUST_BY_CHANNEL["assistant"]))
         line = f"{principal} changed {', '.join(sorted(wanted)) or 'nothing'}."
         return Edit(after, Reason("edited", line)), after
 
-    return _Desk(context, scope, principal, now).change(fact_id, change, "update")
+    return Desk(context, scope, principal, now).change(fact_id, change, "update")
 
 
 def _retold(fact: Fact, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,13 +96,15 @@ def forget(
     dry_run: bool = False,
 ) -> Fact:
     """Archive a fact; see `Memory.forget`."""
-    why = Reason("forgotten", reason or f"{principal} asked to forget it.")
+    line = gate.clean_text(reason, context.ledger.policy(scope).policy) if reason else None
 
     def change(fact: Fact) -> tuple[Change, Fact]:
+        rule = supersede.REJECTED if fact.status is Status.QUARANTINED else supersede.FORGOTTEN
+        why = Reason(rule, line or f"{principal} asked to forget it.")
         after = replace(fact, status=Status.ARCHIVED, archived_at=now, archived_reason=str(why))
         return Archive(fact.id, why), after
 
-    desk = _Desk(context, scope, principal, now)
+    desk = Desk(context, scope, principal, now)
     if dry_run:
         return desk.look(fact_id, change)
     return desk.change(fact_id, change, "archive", lambda before, _: supersede.withdrawn(context, before))
@@ -100,7 +117,7 @@ def restore(context: Context, scope: Scope, principal: str, fact_id: str, *, rea
     def change(fact: Fact) -> tuple[Change, Fact]:
         return Restore(fact.id, why), replace(supersede.reinstated(context, fact), restored_at=now)
 
-    desk = _Desk(context, scope, principal, now)
+    desk = Desk(context, scope, principal, now)
     return desk.change(fact_id, change, "restore", lambda _, after: supersede.fresh(context, [after]))
 
 
@@ -109,7 +126,7 @@ _Follow = Callable[[Fact, Fact], Sequence[supersede.Step]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Desk:
+class Desk:
     """Where one principal changes facts of one scope: find, judge, commit, and again if somebody was faster."""
 
     context: Context

@@ -16,6 +16,7 @@ from engram_core.measure.attribution import Shown, Verdict, attribute, sentences
 from engram_core.measure.citations import strip_citations
 from engram_core.measure.columns import vectors
 from engram_core.measure.content import lexical_stems
+from engram_core.operations import gate
 from engram_core.operations.context import Context
 from engram_core.operations.judge import judged
 from engram_core.ports import RecallRow, ScopeState, UsageRow
@@ -35,7 +36,9 @@ def observe(
     if row is None or row.scope != scope:
         raise RecallNotFound(f"No recall {recall_id!r} was made in scope {scope}.")
     verdicts = _verdicts(context, row, response, now if judge else None)
-    kept = (response or "").encode("utf-8", "replace")[:MAX_RESPONSE_BYTES].decode("utf-8", "ignore")
+    # Judged as it was given; recorded without its secrets.
+    recorded = gate.clean_text(response or "", context.ledger.policy(scope).policy)
+    kept = recorded.encode("utf-8", "replace")[:MAX_RESPONSE_BYTES].decode("utf-8", "ignore")
     question = _question(context, row) if any(verdict["verdict"] != "unknown" for verdict in verdicts) else None
     context.ledger.record_usage(UsageRow(recall_id, scope, now, kept, verdicts, question))
     is_cited = any("markers" in fact for fact in row.facts)

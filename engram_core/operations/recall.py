@@ -17,10 +17,11 @@ from engram_core.domain.scope import Scope
 from engram_core.floor import access, budget
 from engram_core.measure import dates, succession
 from engram_core.measure.citations import strip_citations
+from engram_core.operations import gate
 from engram_core.operations.add import view_of
 from engram_core.operations.context import Context
 from engram_core.operations.past import PastView, Time, stand_ins
-from engram_core.ports import RecallRow
+from engram_core.ports import PolicyVersion, RecallRow
 
 MAX_K = 300
 MAX_QUERY_BYTES = 32 * 1024
@@ -121,7 +122,7 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
         stages=watch.stages,
     )
     watch.lap("render")
-    _record(context, result, scope, principal, asked, now, policy.version)
+    _record(context, result, scope, principal, asked, now, policy)
     watch.lap("record")
     context.injected.note(scope, _injected(choice))
     return result
@@ -318,7 +319,7 @@ def _told(item: ScoredFact) -> dict[str, Any]:
 
 
 def _record(
-    context: Context, result: Recall, scope: Scope, principal: str, asked: Asked, now: datetime, policy_version: int
+    context: Context, result: Recall, scope: Scope, principal: str, asked: Asked, now: datetime, policy: PolicyVersion
 ) -> None:
     context.ledger.record_recall(
         RecallRow(
@@ -327,11 +328,11 @@ def _record(
             principal=principal,
             session=asked.session,
             at=now,
-            query=asked.text,
+            query=gate.clean_text(asked.text, policy.policy),
             text_tokens=result.tokens,
             token_counter=result.token_counter,
             degraded=result.degraded,
-            policy_version=policy_version,
+            policy_version=policy.version,
             facts=[_told(item) for item in result.facts],
             dropped=[
                 {

@@ -20,6 +20,8 @@ STALE: Final = "source_superseded"
 """The rule that takes a derived fact out of recall together with its source."""
 FORGOTTEN: Final = "forgotten"
 """The rule by which a person takes a fact out of recall."""
+REJECTED: Final = "rejected"
+"""The rule by which a person turns a quarantined fact away: it comes back to where it was, not into recall."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,9 @@ def reinstated(context: Context, fact: Fact) -> Fact:
             if decision.action == "supersede" and not decision.refused and "valid_until" in (decision.before or {}):
                 stored = (decision.before or {})["valid_until"]
                 until = datetime.fromisoformat(stored) if stored else None
-    return replace(
-        fact, status=Status.LIVE, superseded_by=None, valid_until=until, archived_at=None, archived_reason=None
-    )
+    # What was turned away while it waited waits again; only a curator lets it in.
+    status = Status.QUARANTINED if (fact.archived_reason or "").startswith(f"{REJECTED}:") else Status.LIVE
+    return replace(fact, status=status, superseded_by=None, valid_until=until, archived_at=None, archived_reason=None)
 
 
 def withdrawn(context: Context, successor: Fact) -> list[Step]:

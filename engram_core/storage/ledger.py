@@ -66,6 +66,7 @@ from engram_core.storage.logbook import Logbook
 from engram_core.storage.migrate import migrate
 from engram_core.storage.readers import Readers
 from engram_core.storage.records import episode_of, recall_of, usage_of
+from engram_core.storage.screening import SqlScreening
 
 _CHUNK = 500
 _UNITED = 100
@@ -110,6 +111,7 @@ class SqlLedger:
         self._scope_ids: dict[Scope, int] = {}
         self._readers = Readers(self._engines.observer) if self._is_sqlite else None
         self._logbook = Logbook()
+        self.screening = SqlScreening(self._read)
         self.proposals = SqlProposals(self._writing, self._reading)
         self.designs = SqlDesigns(self._writing, self._reading)
         self.diary = SqlDiary(self._reading_recalls, self._writing)

@@ -13,6 +13,7 @@ from engram_core.testing.ledger_forgetting import ForgettingClauses
 from engram_core.testing.ledger_lab import LabClauses
 from engram_core.testing.ledger_links import LinkClauses
 from engram_core.testing.ledger_reads import ReadClauses
+from engram_core.testing.ledger_screening import ScreeningClauses
 
 
 class LedgerContract(
@@ -24,5 +25,6 @@ class LedgerContract(
     LabClauses,
     DiaryClauses,
     ErasureClauses,
+    ScreeningClauses,
 ):
     """Every clause: what commits keep, what reads find, what replaces what, and the books."""

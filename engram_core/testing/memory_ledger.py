@@ -50,6 +50,7 @@ from engram_core.ports import (
 from engram_core.testing.memory_diary import MemoryDiary
 from engram_core.testing.memory_erasures import MemoryErasures
 from engram_core.testing.memory_lab_books import MemoryDesigns, MemoryProposals
+from engram_core.testing.memory_screening import MemoryScreening
 
 T = TypeVar("T")
 
@@ -122,6 +123,16 @@ class MemoryLedger:
 
     def close(self) -> None:
         """Nothing to release."""
+
+    @property
+    def screening(self) -> MemoryScreening:
+        """What screening asks."""
+        return MemoryScreening(self._with_keys)
+
+    def _with_keys(self) -> list[tuple[Fact, str]]:
+        with self._lock:
+            kept = sorted(self._state.facts.values(), key=lambda item: item.born)
+            return [(item.fact, item.features.key) for item in kept]
 
     # --- scopes and facts ---
 

@@ -171,7 +171,7 @@ def test_filters_name_their_rules(store):
     only = memory.recall("What about deploys?", kinds=["task"], now=NOW)
     assert [item.fact.kind for item in only.facts] == ["task"]
     assert "kind" in {item.reason.rule for item in only.dropped}
-    memory.set_policy(trust_floor=0.5)
+    memory.set_policy(trust_floor=0.5, quarantine_channels=[])
     memory.add(Message("tool", "The bakery closed in 2019.", channel="web"))
     rules = {item.fact_id: item.reason.rule for item in memory.recall("bakery closed", now=NOW).dropped}
     assert "trust_floor" in rules.values()

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from engram_core.domain.errors import InvalidInput
 from engram_core.domain.message import Message
 from engram_core.floor.fence import close_fence, open_fence
-from engram_core.floor.screen import MAX_MESSAGE_BYTES, Screened, clean, screen
+from engram_core.floor.screen import MAX_MESSAGE_BYTES, Screened, screen
+from engram_core.floor.unseen import visible
 
 MARKER = "0a1b2c3d"
 FENCED = f"{open_fence(MARKER)}\n6 May 2024\nAlice: I live in Lisbon.\n{close_fence(MARKER)}"
@@ -169,4 +170,4 @@ def test_a_message_or_a_reason(text: str) -> None:
 @settings(deadline=None)
 @given(st.text(alphabet=st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), max_size=100))
 def test_visible_text_is_never_touched(text: str) -> None:
-    assert clean(text) == text
+    assert visible(text) == text
