@@ -238,6 +238,24 @@ class Engram:
         """The store's health as JSON-able values: facts by status, index, embedder, token counter, parked failures."""
         return doctoring.doctor(self.context)
 
+    def quarantined(
+        self, scope: Scope | str | None = None, *, limit: int = 100, after: str | None = None
+    ) -> list[Fact]:
+        """What waits in quarantine, oldest first: of a scope and all below it, or of the whole store.
+
+        Args:
+            scope: A path; None for every scope.
+            limit: Facts at most, 1 to 10,000.
+            after: Continue after this fact id.
+
+        Raises:
+            InvalidScope, InvalidInput: An argument is malformed.
+        """
+        if not 1 <= limit <= MAX_LIST:
+            raise InvalidInput(f"limit must be from 1 to {MAX_LIST}, not {limit!r}.")
+        where = Scope.coerce(scope) if scope is not None else None
+        return self.context.ledger.screening.quarantined(where, below=True, limit=limit, after=after)
+
     def usage(
         self, scope: Scope | str | None = None, *, top: int = 10, days: float = 90.0, now: datetime | None = None
     ) -> reporting.UsageReport:
@@ -391,6 +409,12 @@ class Engram:
     async def adoctor(self) -> dict[str, Any]:
         """`doctor`, off the event loop."""
         return await off_loop(self.doctor)
+
+    async def aquarantined(
+        self, scope: Scope | str | None = None, *, limit: int = 100, after: str | None = None
+    ) -> list[Fact]:
+        """`quarantined`, off the event loop."""
+        return await off_loop(self.quarantined, scope, limit=limit, after=after)
 
     async def ausage(
         self, scope: Scope | str | None = None, *, top: int = 10, days: float = 90.0, now: datetime | None = None

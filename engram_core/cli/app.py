@@ -27,6 +27,7 @@ from engram_core.cli.command import (
 from engram_core.cli.gaps import register as register_gaps
 from engram_core.cli.moving import register as register_moving
 from engram_core.cli.policy import policies
+from engram_core.cli.quarantine import quarantine
 
 if TYPE_CHECKING:
     from engram_core.domain.message import Message
@@ -50,6 +51,7 @@ app = typer.Typer(
 )
 
 app.add_typer(policies)
+app.add_typer(quarantine)
 
 ScopeArgument = Annotated[str, typer.Argument(metavar="SCOPE", help="A path such as acme/support/alice.")]
 FactId = Annotated[str, typer.Argument(metavar="ID", help="A fact's id.")]
