@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from engram_core.floor.patterns import Patterns, span
@@ -151,8 +152,8 @@ _VENDORS: Final[Mapping[str, str]] = {
 
 # What a person or a configuration file calls a secret. The value stands behind it.
 _STRONG: Final = (
-    "pass ?words?|pass ?word|passwd|pass ?phrase|pass ?code|passcode|pwd|psw|pword|"
-    "passwort|kennwort|zugangscode|contrase(?:ñ|n)a|clave|mot de passe|senha|wachtwoord|has(?:ł|l)o|l(?:ö|o)senord|adgangskode|"
+    "pass ?words?|passwd|pass ?phrase|pass ?code|passwort|pass|pwd|psw|pword|pw|"
+    "kennwort|zugangscode|contrase(?:ñ|n)a|clave|mot de passe|senha|wachtwoord|has(?:ł|l)o|l(?:ö|o)senord|adgangskode|"
     "parola|salasana|şifre|пароль|密码|密碼|パスワード|비밀번호"
 )
 _KEYS: Final = (
@@ -168,7 +169,7 @@ _CODES: Final = (
     "combination|combo|alarm|wi-?fi|t(?:ü|u)rcode|codice|c(?:ó|o)digo|code d'acc(?:è|e)s|digicode|geheimzahl"
 )
 _LINK: Final = (
-    r"[\"'\])}]{0,3}(?:\s{1,3}(?:for|to|of|on|at|in|with|from|there|here)(?:\s{1,3}[^\s=:;,]+){1,6}?)?"
+    r"[\"'\])}]{0,3}(?:\s{1,3}(?:for|to|of|on|at|in|with|from|there|here|de|del|du|des|pour|für|fürs|vom|zum|von|beim|para|al|do|da|dla|di)(?:\s{1,3}[^\s=:;,]+){1,6}?)?"
     r"\s{0,8}(?:=>|:=|==?|::?|->|→|\bis\b|\bwas\b|\bare\b|’s\b|'s\b|\bist\b|\blautet\b|\best\b|\bes\b|\be\b|é|\bè\b|は|是)"
     r"(?:\s{1,3}(?:now|still|currently|just|actually|always|again|set to|changed to|called|going to be|simply|only|probably|something like))?"
 )
@@ -180,6 +181,17 @@ _CONTEXT: Final[Mapping[str, str]] = {
     "key": rf"(?i)(?:^|[^\pL\pN]|_)(?:[a-z0-9]{{0,24}}[_-])?(?P<k>{_KEYS})(?:[_-][a-z0-9]{{1,24}})?{_LINK}{_VALUE}",
     "code": rf"(?i)(?:^|[^\pL\pN])(?P<p>[^\s,;:=.]+[ -])?(?P<k>{_CODES}){_LINK}{_VALUE}",
     "bare": rf"(?i)\b(?:pin|puk|passcode|pass code|door code|gate code|alarm code|access code|security code|cvv|cvc){_BARE}",
+    "digits": rf"(?i)(?:^|[^\pL\pN])(?P<k>{_CODES}){_LINK}\s{{0,4}}(?P<v>[0-9]{{1,3}}(?:[ -][0-9]{{1,3}}){{2,3}}[#*]?)(?:[^\pL\pN]|$)",
+    "after code": r"(?i)(?:^|[^\pL\pN])(?P<p>[^\s,;:=.]+[ -])?code\s(?P<v>[0-9]{4,8}[#*]?)(?:[^\pL\pN.,/:-]|[.,][^0-9]|[.,]?$)",
+    "lock": r"(?i)\b(?:safe|lock|locker|suitcase|padlock|vault|lock ?box|key ?pad|key ?safe|gate|door|alarm|shed|garage|bike)\s(?:opens with|opens on|is set to|needs|takes|wants|is|to)\s(?P<v>[0-9]{4,8}[#*]?|[0-9]{1,3}(?:[- ][0-9]{1,3}){2,3})(?:[^\pL\pN.,/:-]|[.,][^0-9]|[.,]?$)",
+    "press": r"(?i)\b(?:punch(?: in)?|press|dial|key in|type(?: in)?|enter|use|tap|need|with)\s(?P<v>[0-9]{4,8}[#*]?|[0-9]{3}[#*]|[0-9]{1,3}(?:-[0-9]{1,3}){2,3})\s(?:at|on|to|for|into)\s(?:[^\s,;:=]+\s){0,3}?(?:gate|door|alarm|lock|safe|key ?pad|garage|entry|entrance|open|disarm|arm|unlock|get in|get into|get through)\b",
+    "place": r"(?i)\b(?:gate|garage|door|alarm|entrance|lobby|safe|shed|intercom|barrier|cellar|locker|key ?safe|key ?pad)\s?[:=]\s?(?P<v>[0-9]{4,8}[#*]?)(?:[^\pL\pN.,/:-]|[.,][^0-9]|[.,]?$)",
+    "loose": rf"(?i)(?:^|[^\pL\pN]|_)(?P<k>{_STRONG})(?:[?,]?\s(?:[^\s,;:=]+\s){{0,3}}?[^\s,;:=]+:|[?:,=-]{{0,2}})\s[\"'`“‘]?(?P<v>[^\s\"'`”’,;]{{6,64}})",
+    "as password": r"(?i)(?:^|\s)[\"'`“‘]?(?P<v>[^\s\"'`”’,;:=]{5,64})[\"'`”’]?\s(?:as|is|was)\s(?:my|his|her|our|the|their|your)\s(?:[^\s,;:=]+\s){0,2}?(?:password|passphrase|passcode|pass|pw|pwd)\b",
+    "element": r"(?i)<[a-z0-9_.:-]{0,32}(?:password|passwd|secret|token|api_?key)[a-z0-9_.-]{0,16}>(?P<v>[^<>\s]{3,200})</",
+    "shell": r"(?i)\b(?:sshpass\s{1,3}-p\s?[\"']?|mysql\b[^\n]{0,80}?\s-p|net user\s[^\s]{1,40}\s)(?P<v>[^\s\"']{4,64})",
+    "admin": r"(?i)\b(?:admin|administrator|root|guest|user)\s?/\s?(?P<v>[^\s/,;]{4,64})(?:[\s,;]|$)",
+    "credentials": r"(?i)\b(?:credentials|creds|log ?in|access)(?:\s[^\s,;:=]+){0,5}?:\s?[^\s,;:=/|]+\s?[/|]\s?(?P<v>[^\s/,;|]{4,64})",
     "before": r"(?i)(?:^|[^\pL\pN.,:/-])(?P<v>[0-9]{4,8}[#*]?|[0-9]{1,3}(?:-[0-9]{1,3}){2,3})\s(?:is|was|opens|unlocks|disarms|works for|gets you (?:in|into)|for)\s"
     r"(?:the|my|our|his|her|their)\s(?:[a-z'-]{1,20}\s){0,3}(?:door|gate|alarm|code|pin|passcode|password|safe|lock|locker|garage|lockbox|vault|keypad|combination|shed|cellar)",
     "spoken": r"(?i)\b(?:password|passphrase|passcode|passwort|kennwort|contraseña|mot de passe)\s(?:for\s(?:[^\s,;:=]+\s){1,5})?(?:is|ist|es|est)\s(?P<v>[^\s\d!-@]{5,40})\s?(?:[.!]|$|\n)",
@@ -217,7 +229,7 @@ _MAY_HOLD_A_TOKEN: Final = re.compile(r"\S{12}|(?:\d[ -]?){12}|-----BEGIN")
 _STEMS: Final = (
     *"pass pw psw pword wort contrase clave senha haslo hasło senord adgangskode parola salasana şifre пароль 密码".split(),
     *"密碼 パスワード 비밀번호 key secret token credential creds salt nonce pin puk cvv cvc otp 2fa code códig codice".split(),
-    *"comb alarm wifi wi-fi geheimzahl login account admin root curl safe lock door gate garage vault cellar shed".split(),
+    *"comb alarm unlock disarm intercom barrier wifi wi-fi geheimzahl login account admin root curl safe lock door gate garage vault cellar shed".split(),
     "mot de",
     "log in",
 )
@@ -249,6 +261,8 @@ def findings(text: str, *, secrets: bool = True, personal: bool = False) -> list
                 place = judge(match)
                 if place is not None:
                     found.append(Finding(_KINDS.get(name, kind), *place, is_personal=layer == "personal"))
+        if patterns is _ANNOUNCED:
+            found += _near(text)
     return _disjoint(found)
 
 
@@ -465,16 +479,92 @@ def _marked(match: Any) -> Span | None:
     return (start, start + len(value)) if is_secret and not _is_slashed_words(value) else None
 
 
+_NEAR: Final = Patterns(
+    {
+        "password": rf"(?i)(?:^|[^\pL\pN])(?P<v>{_STRONG}|unlocks)(?:[^\pL\pN]|$)",
+        "code": r"(?i)(?:^|[^\pL\pN])(?P<v>pin|puk|otp|combo|disarm|key ?pad|intercom|barrier|(?:door|gate|alarm|entry|access|garage|lock|security|"
+        r"house|key|unlock)[ -]?code)(?:[^\pL\pN]|$)",
+    }
+)
+_TOKEN: Final = re.compile(r"[^\s\"'`“”‘’«»,;()\[\]{}<>]{4,64}")
+_SENTENCE: Final = re.compile(r"[.!?](?:\s|$)|\n")
+_NUMBER: Final = re.compile(r"\d{4,8}[#*]?$|\d{1,3}(?:-\d{1,3}){2,3}$")
+# Names of things that mix letters and digits and that nobody takes for a password.
+_NAMED: Final = re.compile(
+    r"(?:iphone|ipad|windows|galaxy|pixel|ps|xbox|covid|wpa|mp|sha|md|utf|ipv|http|usb|python|office|level|room|floor|gate|unit|"
+    r"version|v|no|nr|chapter|day|week|q|h)-?\d[\w.-]*$|\d[\d.,:/-]*[a-z]{1,5}$|[^@\s]+@[^@\s]+\.[a-z]{2,}$|\[?redacted",
+    re.IGNORECASE,
+)
+_AROUND: Final = (50, 80)
+"""Characters before and after the word that are looked through, within its sentence."""
+_MOST_WORDS: Final = 64
+"""Such words that are looked at in one text."""
+
+
+def _near(text: str) -> list[Finding]:
+    """Made-up tokens in the same sentence as a word for a password, and numbers beside one for a code."""
+    found = []
+    for kind in _NEAR.hits(text):
+        for match in islice(_NEAR.matches(kind, text), _MOST_WORDS):
+            start, end = span(match, "v")
+            before, after = text[max(0, start - _AROUND[0]) : start], text[end : end + _AROUND[1]]
+            first = max((stop.end() for stop in _SENTENCE.finditer(before)), default=0)
+            stop = _SENTENCE.search(after)
+            for piece, offset in (
+                (before[first:], start - len(before) + first),
+                (after[: stop.end() if stop else None], end),
+            ):
+                for token in _TOKEN.finditer(piece):
+                    value = token[0].rstrip(".:?…")
+                    if _is_made_up(value) if kind == "password" else _is_number(value):
+                        found.append(Finding(kind, offset + token.start(), offset + token.start() + len(value)))
+    return found
+
+
+def _is_made_up(value: str) -> bool:
+    inner = value.rstrip("!")
+    has_both = any(character.isdigit() for character in inner) and any(character.isalpha() for character in inner)
+    is_other = _NAMED.match(value) or _TIME_OR_PRICE.match(value) or _NOT_A_VALUE.match(value) or "://" in value
+    return len(inner) >= 6 and (has_both or re.search(r"\w[!@#$%^&*+=~|]\w", inner) is not None) and not is_other
+
+
+def _is_number(value: str) -> bool:
+    return _NUMBER.match(value) is not None and not _YEAR.match(value)
+
+
+def _after_code(match: Any) -> Span | None:
+    return None if (match["p"] or "").strip(" -").casefold() in _OTHER_CODES else span(match, "v")
+
+
+def _mixed(match: Any) -> Span | None:
+    """A value that looks made up wherever it stands: digits among letters, or a symbol that words do not have."""
+    value = match["v"].rstrip(".:?…)")
+    inner = value.rstrip("!")
+    is_mixed = any(character.isdigit() for character in inner) and any(character.isalpha() for character in inner)
+    is_marked = re.search(r"[!@#$%^&*+=~|\\]", inner) is not None
+    start = span(match, "v")[0]
+    is_other = _NOT_A_VALUE.match(value) or _TIME_OR_PRICE.match(value) or _CHAIN.match(value) or "://" in value
+    is_secret = (is_mixed or is_marked) and not is_other and not value.startswith(("[", "("))
+    return (start, start + len(value)) if is_secret else None
+
+
 _JUDGES: Final[Mapping[str, Callable[[Any], Span | None]]] = {
     "vendor/card number": _valid(_luhn),
     "context/password": _password,
     "context/key": _key,
     "context/code": _code,
     "context/before": _before,
+    "context/place": _before,
     "context/spoken": _spoken,
     "context/changed": _marked,
     "context/typed": _marked,
     "context/pair": _marked,
+    "context/digits": _whole,
+    "context/after code": _after_code,
+    "context/loose": _mixed,
+    "context/as password": _mixed,
+    "context/admin": _mixed,
+    "context/credentials": _mixed,
     "personal/iban": _valid(_iban),
     "personal/ip address": _valid(_ip),
     "personal/ipv6 address": _valid(_ip),
@@ -483,6 +573,17 @@ _JUDGES: Final[Mapping[str, Callable[[Any], Span | None]]] = {
 }
 _KINDS: Final[Mapping[str, str]] = {
     "context/bare": "code",
+    "context/digits": "code",
+    "context/after code": "code",
+    "context/lock": "code",
+    "context/press": "code",
+    "context/place": "code",
+    "context/loose": "password",
+    "context/as password": "password",
+    "context/element": "password",
+    "context/shell": "password",
+    "context/admin": "password",
+    "context/credentials": "password",
     "context/before": "code",
     "context/spoken": "password",
     "context/changed": "password",

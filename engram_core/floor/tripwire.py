@@ -48,7 +48,8 @@ _ALWAYS: Final[Mapping[str, str]] = {
     r"|</(?:memory|memories|context|document|documents|data|user_input|instructions|conversation|summary|retrieved)[^>]{0,40}>",
     "persona": r"\b(?:you are|you're|act as|behave as|become|role-?play as|simulate|pretend (?:to be|you are|that you are))\W+(?:now\W+)?(?:[^\s.!?]+\W+){0,4}?"
     r"(?:dan|jailbroken|unrestricted|unfiltered|uncensored|unaligned|evil|amoral|no longer (?:bound|an? (?:ai|assistant))|free (?:of|from) (?:all |any )?(?:rules|restrictions|constraints|limits))\b"
-    r"|\b(?:developer|god|jailbreak|dan|debug|sudo|maintenance|unrestricted|admin) mode\b ?(?:on|enabled|activated|is|now|:)?"
+    r"|\b(?:enter|enable|activate|switch to|now in|engage|simulate|in) (?:developer|god|jailbreak|dan|debug|sudo|maintenance|unrestricted|admin) mode\b"
+    r"|\b(?:developer|god|jailbreak|dan|debug|sudo|maintenance|unrestricted|admin) mode ?(?:on|enabled|activated|engaged|:)"
     r"|\byou are now (?:a|an|in|the|my|called|operating|running|acting|no longer)\b|\bjailbr(?:eak|oken)\b"
     r"|\b(?:no|without(?: any)?) (?:ethical|moral|content|safety) (?:guidelines?|restrictions?|filters?|limits?|constraints?|policies)\b",
     "reveal": r"\b(?:reveal|repeat|print|output|show|display|leak|disclose|expose|recite|write out|summari[sz]e|translate|tell me|give me|spell out|list|return|echo|state|what (?:is|are|was|were))"
@@ -85,7 +86,7 @@ _SECOND_HAND: Final[Mapping[str, str]] = {
     "shortcut": r"\b(?:skip|bypass|disable|omit|avoid|suppress|turn off|no need (?:for|to)|without(?: any)?|ignore|forgo)\W+(?:[^\s.!?]+\W+){0,3}?(?:validation|verification|verify|validate|checks?|schema|tests?|authentication|authori[sz]ation|approvals?|confirmations?|safety|security|sanity|reviews?|audit(?:s|ing)?|consent|ssl|tls|certificate|warnings?|integrity)\b"
     r"|\b(?:force|mark|assume|report|log|return|declare|write|set|print|emit|hard-?code)\W+(?:[^\s.!?]+\W+){0,4}?(?:success|successful|passed|pass|ok|safe|valid|validated|verified|approved|complete)\b(?:[^.!?\n]{0,40}\b(?:regardless|anyway|without|even if|always|no matter|unconditionally))?"
     r"|\b(?:download|fetch|load|pull|import|install|exec(?:ute)?|run|eval)\W+(?:[^\s.!?]+\W+){0,5}?(?:https?://|from (?:a |the )?(?:remote|external|pastebin|gist)|remote (?:script|helper|code)|external (?:script|helper|code))",
-    "memorise": r"\b(?:add|save|store|write|commit|persist|append|record|update|insert)\W+(?:[^\s.!?]+\W+){0,4}?(?:to|in|into|your)\W+(?:[^\s.!?]+\W+){0,2}?(?:memor(?:y|ies)|long-?term|knowledge base|profile)\b|\bremember (?:this|that|the following|permanently|forever|for (?:all )?future)\b",
+    "memorise": r"\b(?:add|save|store|write|commit|persist|append|record|update|insert)\W+(?:[^\s.!?]+\W+){0,4}?(?:to|in|into|your)\W+(?:[^\s.!?]+\W+){0,2}?(?:memor(?:y|ies)|long-?term|knowledge base|profile)\b|\bremember (?:the following|permanently|forever|for (?:all )?future)\b",
     "reply": r"\b(?:respond|reply|answer|end|begin|start)\W+(?:[^\s.!?]+\W+){0,3}?(?:only with|with the (?:word|phrase|text|following)|exactly|nothing (?:but|else)|with access granted)\b|\b(?:say|print|output|type|write)\W+(?:the (?:words?|phrase)|exactly|only|access granted)\b|\baccess granted\b",
     "secret": r"\b(?:what(?:'s| is| was)|tell me|give me|reveal|say|share|provide)\W+(?:[^\s.!?]+\W+){0,3}?(?:access code|secret (?:code|word|key|phrase)|password|pass ?phrase)\b",
 }

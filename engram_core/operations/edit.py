@@ -99,8 +99,8 @@ def forget(
     line = gate.clean_text(reason, context.ledger.policy(scope).policy) if reason else None
 
     def change(fact: Fact) -> tuple[Change, Fact]:
-        rule = supersede.REJECTED if fact.status is Status.QUARANTINED else supersede.FORGOTTEN
-        why = Reason(rule, line or f"{principal} asked to forget it.")
+        said = line or f"{principal} asked to forget it."
+        why = Reason("rejected", said) if fact.status is Status.QUARANTINED else Reason("forgotten", said)
         after = replace(fact, status=Status.ARCHIVED, archived_at=now, archived_reason=str(why))
         return Archive(fact.id, why), after
 

@@ -11,7 +11,7 @@ from engram_core.domain.errors import ChangeRefused
 from engram_core.domain.fact import Fact, Status
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
-from engram_core.operations import edit, gate, supersede
+from engram_core.operations import edit, gate
 from engram_core.operations.context import Context
 
 FULL: Final = 1.0
@@ -33,7 +33,7 @@ def release(context: Context, scope: Scope, principal: str, fact_id: str, *, rea
 def reject(context: Context, scope: Scope, principal: str, fact_id: str, *, reason: str | None, now: datetime) -> Fact:
     """Turn a quarantined fact away; see `Memory.reject`."""
     edit.require_curator(context, scope, principal, now)
-    why = Reason(supersede.REJECTED, _clean(context, scope, reason) or f"{principal} rejected it.")
+    why = Reason("rejected", _clean(context, scope, reason) or f"{principal} rejected it.")
 
     def change(fact: Fact) -> tuple[Change, Fact]:
         if fact.status is not Status.QUARANTINED:
