@@ -3,8 +3,8 @@
     python -m benchmarks.tripwire [--data FILE] [--corpus FILE [--field NAME] [--channel web]]...
 
 Prints the share of texts flagged: of our own planted statements (benchmarks/data/planted.jsonl, written by the author
-of the rules) by sort, and of each corpus given: a text file (one text a line), JSON Lines, or a JSON list of strings or of
-objects whose `--field` holds the text. False alarms are counted on conversations. It is a tripwire, not a guarantee.
+of the rules) by sort, and of each corpus given: a text file (one text a line), JSON Lines, or a JSON list of strings or
+of objects whose `--field` holds the text. False alarms are counted on conversations. It is a tripwire, not a guarantee.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main() -> None:
                 ours(text, channel)
             spent = (time.process_time() - started) / len(turns) * 1e6
             print(
-                f"false alarms on {len(turns)} turns as {channel}: {alarms[0]} (keywords {alarms[1]}); {spent:.0f} µs a turn"
+                f"false alarms on {len(turns)} turns as {channel}: {alarms[0]} (keywords: {alarms[1]}); {spent:.0f} µs"
             )
 
 
