@@ -318,6 +318,8 @@ class _Planning:
         """Why a statement may not stand among the others: its origin waits, or it only repeats a lesser one."""
         draft = change.twin if isinstance(change, Merge) else change.draft
         reason = self._entry.quarantine(draft.messages)
+        if reason is None and self._entry.is_within:
+            reason = gate.waiting(draft, self._view.policy)
         if reason is not None:
             return _Held(reason, 1.0, is_quarantined=True)
         if not self._heard or draft.messages[0].channel != "assistant":

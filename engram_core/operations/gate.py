@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, assert_never
 
+from engram_core.domain.change import Draft
 from engram_core.domain.errors import InvalidInput
-from engram_core.domain.fact import Origin
+from engram_core.domain.fact import TRUST_BY_CHANNEL, Origin
 from engram_core.domain.guard import GuardVerdict
 from engram_core.domain.message import Episode, Message
 from engram_core.domain.policy import MemoryPolicy
@@ -61,10 +62,15 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The messages of one episode as they entered, in order."""
+    """The messages of one episode as they entered, in order.
+
+    Attributes:
+        is_within: What is to be stored was made here, of what is stored already: by a model, or by reflection.
+    """
 
     messages: tuple[Admitted, ...] = ()
     by_id: Mapping[str, Admitted] = field(default_factory=dict)
+    is_within: bool = False
 
     @classmethod
     def of(cls, admitted: Sequence[Admitted]) -> Entry:
@@ -105,7 +111,21 @@ class Entry:
 
 def unscreened(episode: Episode) -> Entry:
     """The entry of an episode that came through the gate when it was added."""
-    return Entry.of([Admitted(message) for message in episode.messages])
+    return replace(Entry.of([Admitted(message) for message in episode.messages]), is_within=True)
+
+
+def waiting(draft: Draft, policy: MemoryPolicy) -> Reason | None:
+    """Why a statement made of what is stored has to wait: it rests on what waits itself, or reads like an order."""
+    channels = [message.channel for message in draft.messages]
+    held = [channel for channel in channels if channel in policy.quarantine_channels]
+    if held and not draft.sources:
+        return Reason("quarantine_channel", f"It rests on what came by the channel {held[0]}.")
+    least = min(channels, key=TRUST_BY_CHANNEL.__getitem__)
+    rules = tripped(draft.text, least) if policy.on_injection != "flag" else []
+    if not rules:
+        return None
+    line = f"It reads like an order to a model ({', '.join(rules)})."
+    return Reason("injection", line, dict.fromkeys(rules, 1.0))
 
 
 def admit(context: Context, episode: Episode, policy: MemoryPolicy, now: datetime) -> tuple[Episode, Entry]:
