@@ -27,15 +27,16 @@ from engram_core.measure.columns import vectors
 from engram_core.ports import Collection, Generation, Hit, Indexed, Ledger, Point, ScopeState, VectorIndex
 from engram_core.storage import chroma
 from engram_core.storage.owner import Owner, seal_of
+from engram_core.storage.pace import WHOLE, Pace
 from engram_core.storage.probe import Check, is_healthy
 from engram_core.storage.snapshots import changes_since
 
 logger = logging.getLogger("engram")
 
-DRAIN_BATCH = 200
+DRAIN_BATCH = WHOLE
 REMAINDER = 2_000
 """Changes not yet in the index that a recall searches exactly beside it; beyond, it searches everything exactly."""
-GATHER_S = 0.25
+GATHER_S = 1.0
 _LEASE = "projector"
 _LEASE_S = 30.0
 _RETRY_S = 2.0
@@ -79,6 +80,7 @@ class Projector:
         self._collections: dict[int, Collection] = {}
         self._suspect: VectorIndex | None = None
         self._looked = 0.0
+        self._pace = Pace()
         self._problem: str | None = None
         self._is_rebuilding = False
         self._work = threading.RLock()
@@ -102,6 +104,7 @@ class Projector:
             late = self._ledger.changes(state.id, collection.watermark, REMAINDER + 1)
             if len(late) > REMAINDER:
                 return None
+        self._pace.asked()
         try:
             hits = index.search(collection.name, vector, n)
             changed = {row.id for row in late}
@@ -426,10 +429,14 @@ class Projector:
             collection = replace(collection, dirty=True)
             self._ledger.save_collections([collection])
         while not self._stopped.is_set() and time.monotonic() < deadline:
-            rows = self._ledger.changes(state.id, collection.watermark, DRAIN_BATCH)
+            behind = state.seq - collection.watermark
+            size = self._pace.batch(behind)
+            rows = self._ledger.changes(state.id, collection.watermark, size)
+            started = time.monotonic()
             if rows:
                 _apply(index, collection.name, rows)
-            is_caught_up = len(rows) < DRAIN_BATCH
+            rest = self._pace.rest(len(rows), time.monotonic() - started, behind)
+            is_caught_up = len(rows) < size
             # `state` was read before the rows: when they run out, everything up to its number is applied.
             reached = max([row.seq for row in rows] + ([state.seq] if is_caught_up else []))
             collection = replace(collection, watermark=max(collection.watermark, reached))
@@ -440,6 +447,8 @@ class Projector:
             if is_caught_up:
                 break
             self._renew()
+            if rest and deadline == float("inf"):  # nobody waits for it
+                self._stopped.wait(rest)
 
     def _renew(self) -> None:
         if self._is_server and not self._take_ownership():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 
 from engram_core.domain.errors import Conflict
 from engram_core.domain.fact import RECALLABLE, Fact, Status
@@ -136,15 +138,26 @@ class _Change:
         (self.indexed if sign > 0 else self.unindexed).append((row["pk"], context))
 
 
-def _run(connection: Connection, query: str, rows: Sequence[Any] | tuple[Any, ...]) -> Any:
-    """Run SQL with one tuple of values, or a list of them for many rows."""
-    marked = query if connection.dialect.name == "sqlite" else query.replace("?", "%s")
-    return connection.exec_driver_sql(marked, rows)
+def _run(connection: Connection, query: str, rows: list[Any] | tuple[Any, ...]) -> list[Any]:
+    """Run SQL with one tuple of values, and return its rows; or with a list of tuples, once for each."""
+    if connection.dialect.name != "sqlite":
+        result = connection.exec_driver_sql(query.replace("?", "%s"), rows)
+        return list(result) if result.returns_rows else []
+    # In the same transaction, past SQLAlchemy: what it does around a statement costs more than the statement.
+    driver: Any = connection.connection.driver_connection
+    try:
+        if isinstance(rows, list):
+            driver.executemany(query, rows)
+            return []
+        found: list[Any] = driver.execute(query, rows).fetchall()
+    except sqlite3.IntegrityError as error:
+        raise IntegrityError(query, None, error) from error
+    return found
 
 
 def next_seq(connection: Connection, count: int) -> int:
     """Take `count` sequence numbers and return the last. The row lock makes commit order equal sequence order."""
-    return int(_run(connection, _TAKE, (count,)).scalar_one())
+    return int(_run(connection, _TAKE, (count,))[0][0])
 
 
 def scope_id(connection: Connection, scope: Scope) -> int:
@@ -159,12 +172,12 @@ class _Scope(NamedTuple):
 
 
 def _scope(connection: Connection, scope: Scope) -> _Scope:
-    found = _run(connection, _SCOPE, (scope.path,)).first()
-    if found is None:
+    found = _run(connection, _SCOPE, (scope.path,))
+    if not found:
         row = {"path": scope.path, "seq": 0, "live": 0, "recallable": 0, "body_words": 0, "context_words": 0}
         connection.execute(_insert(connection, t.scopes).values(**row, speakers="{}").on_conflict_do_nothing())
-        found = _run(connection, _SCOPE, (scope.path,)).one()
-    return _Scope(*found)
+        found = _run(connection, _SCOPE, (scope.path,))
+    return _Scope(*found[0])
 
 
 def apply(connection: Connection, batch: Batch) -> int:
