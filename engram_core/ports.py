@@ -614,6 +614,10 @@ class Ledger(Protocol):
         """The outbox: facts of a scope changed after sequence number `after`, in sequence order, last state only."""
         ...
 
+    def contexts(self, scope_id: int, after: int, limit: int) -> list[tuple[str, int, str, bytes | None]]:
+        """Of `changes` only what exact search reads: id, sequence number, status and context vector."""
+        ...
+
     def matching(self, scope_id: int, weights: Mapping[str, float], limit: int, *, together: bool = False) -> list[str]:
         """Ids of the recallable facts whose context texts hold the heaviest stems, best first.
 

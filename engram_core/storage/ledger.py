@@ -282,6 +282,10 @@ class SqlLedger:
         query = f"SELECT {columns} FROM facts WHERE scope_id=? AND seq>? ORDER BY seq LIMIT ?"
         return list(map(Indexed._make, self._read(query, (scope_id, after, limit))))
 
+    def contexts(self, scope_id: int, after: int, limit: int) -> list[tuple[str, int, str, bytes | None]]:
+        query = "SELECT id, seq, status, context FROM facts WHERE scope_id=? AND seq>? ORDER BY seq LIMIT ?"
+        return [tuple(row) for row in self._read(query, (scope_id, after, limit))]
+
     def matching(self, scope_id: int, weights: Mapping[str, float], limit: int, *, together: bool = False) -> list[str]:
         # Postings are read and added up here: an order of magnitude faster than the database's own rank, and the same
         # order on every database. A stem longer than MAX_STEM is never stored.

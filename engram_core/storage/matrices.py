@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from engram_core.domain.fact import Status
 from engram_core.measure.columns import vectors
 from engram_core.ports import Hit, Ledger, ScopeState
-from engram_core.storage.snapshots import changes_since
+
+_PAGE = 2_000
 
 
 class _Matrix:
@@ -32,20 +33,32 @@ class _Matrix:
 
     def catch_up(self, ledger: Ledger, state: ScopeState) -> None:
         """Apply everything up to `state.seq`, which was read before the rows are."""
-        rows = changes_since(ledger, state.id, self.seq)
-        live = [row for row in rows if row.status == Status.LIVE and row.context is not None]
-        for row in rows:
-            place = self._places.pop(row.id, None)
+        if not self.ids:
+            self._grow(state.live)
+        while True:
+            page = ledger.contexts(state.id, self.seq, _PAGE)
+            self._take(page)
+            if page:
+                self.seq = page[-1][1]
+            if len(page) < _PAGE:
+                self.seq = max(self.seq, state.seq)
+                return
+
+    def _take(self, page: Sequence[tuple[str, int, str, bytes | None]]) -> None:
+        """Apply changes in their order: a fact that changes while it is read comes again."""
+        for id_, *_ in page:
+            place = self._places.pop(id_, None)
             if place is not None:
                 self.ids[place] = None
                 self._is_vacant[place] = True
                 self._free.append(place)
+        live = [(id_, context) for id_, _, status, context in page if status == Status.LIVE and context is not None]
         self._grow(len(live))
-        for row, vector in zip(live, vectors([row.context for row in live], self.values.shape[1]), strict=True):
-            place = self._free.pop()
-            self.ids[place], self._places[row.id] = row.id, place
-            self.values[place], self._is_vacant[place] = vector, False
-        self.seq = max([state.seq, *(row.seq for row in rows)])
+        at = [self._free.pop() for _ in live]
+        for place, (id_, _) in zip(at, live, strict=True):
+            self.ids[place], self._places[id_] = id_, place
+        self.values[at] = vectors([context for _, context in live], self.values.shape[1])
+        self._is_vacant[at] = False
 
     def _grow(self, needed: int) -> None:
         missing = needed - len(self._free)

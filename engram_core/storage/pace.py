@@ -37,7 +37,7 @@ class Pace:
 
     def batch(self, behind: int) -> int:
         """How many changes to apply next, of so many that are due."""
-        return WHOLE if behind > FAR_BEHIND or not self._is_asked() else int(self._size)
+        return WHOLE if behind > FAR_BEHIND or not self._is_asked() else round(self._size)
 
     def rest(self, applied: int, seconds: float, behind: int) -> float:
         """Seconds to rest after a batch of `applied` changes that took `seconds`."""

@@ -84,6 +84,14 @@ class ReadClauses(LedgerFixtures):
 
         run()
 
+    def test_contexts_are_the_changes_that_exact_search_reads(self, ledger: Ledger) -> None:
+        facts = samples.add(ledger, ALICE, ["cat", "dog", "cat dog"])
+        ledger.commit(samples.archived(facts[0])[1])
+        scope_id = samples.state(ledger, ALICE).id
+        changes = ledger.changes(scope_id, 0, 100)
+        assert ledger.contexts(scope_id, 0, 100) == [(row.id, row.seq, row.status, row.context) for row in changes]
+        assert ledger.contexts(scope_id, changes[0].seq, 1) == ledger.contexts(scope_id, 0, 100)[1:2]
+
     def test_holders_of_a_stem_are_known_by_key(self, ledger: Ledger) -> None:
         cat, dog, both = samples.add(ledger, ALICE, ["cat", "dog", "cat dog"])
         samples.add(ledger, Scope("acme/other"), ["cat"])

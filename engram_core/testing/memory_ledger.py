@@ -342,6 +342,9 @@ class MemoryLedger:
             rows = [self._indexed(item) for item in changed[:limit]]
         return rows if vectors else [row._replace(content=None, body_stems="", context_stems="") for row in rows]
 
+    def contexts(self, scope_id: int, after: int, limit: int) -> list[tuple[str, int, str, bytes | None]]:
+        return [(row.id, row.seq, row.status, row.context) for row in self.changes(scope_id, after, limit)]
+
     def matching(self, scope_id: int, weights: Mapping[str, float], limit: int, *, together: bool = False) -> list[str]:
         found = []
         with self._lock:
