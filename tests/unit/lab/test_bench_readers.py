@@ -13,8 +13,10 @@ from engram_core import InvalidInput
 from engram_core.lab.bench.data import Conversation, Dataset, display
 from engram_core.lab.bench.readers import load, pick
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "bench"
-PATHS = ["locomo.json", "locomo10.json", "longmemeval.json", "beam", "updates.jsonl", "forgetting.jsonl"]
+ROOT = Path(__file__).resolve().parents[3]
+EXAMPLES = ROOT / "examples" / "bench"
+BUILT_IN = ROOT / "engram_core" / "lab" / "bench" / "updates.jsonl"
+PATHS = ["locomo.json", "locomo10.json", "longmemeval.json", "beam", str(BUILT_IN), "forgetting.jsonl"]
 
 
 def only(name: str) -> Conversation:
@@ -91,7 +93,7 @@ def test_beam_reads_folders_and_tables_alike(tmp_path: Path) -> None:
 
 
 def test_lines_hold_updates_and_labels() -> None:
-    updates = only("updates.jsonl")
+    updates = only(str(BUILT_IN))
     assert [(question.evidence, question.stale) for question in updates.questions] == [
         (("u4",), ("u1",)), (("u5",), ("u2",)), (("u6",), ())
     ]  # fmt: skip
