@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engram_core.cli.bench import benches
 from engram_core.cli.command import (
     FINE,
     PROBLEMS,
@@ -52,6 +53,7 @@ app = typer.Typer(
 
 app.add_typer(policies)
 app.add_typer(quarantine)
+app.add_typer(benches)
 
 ScopeArgument = Annotated[str, typer.Argument(metavar="SCOPE", help="A path such as acme/support/alice.")]
 FactId = Annotated[str, typer.Argument(metavar="ID", help="A fact's id.")]
