@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all lint format bench floor clean
+.PHONY: demo test test-all lint format bench bench-report floor clean
 
 demo: $(READY) ## Remember a conversation through both frameworks, restart, answer again, say why
 	$(BIN)/python examples/demo.py
@@ -37,6 +37,11 @@ bench: $(READY) ## The benchmarks behind docs/benchmarks.md
 	$(BIN)/python -m benchmarks.gaps
 	$(BIN)/python -m benchmarks.hooks
 	$(BIN)/python -m benchmarks.supersession
+
+DATA ?= ../shared/data/locomo-dev.json
+PEERS ?= --peer all
+bench-report: $(READY) ## The comparison in docs/benchmarks.md; PEERS="--peer all --peer mem0-qdrant --peer-env DIR" adds others
+	$(BIN)/engram bench $(DATA) --adds one $(PEERS) --report docs/benchmarks.md
 
 floor: ## The tests on the oldest dependencies the code supports, in an environment of their own
 	$(MAKE) VENV=.venv-floor CONSTRAINTS=.ci/floor.txt test
