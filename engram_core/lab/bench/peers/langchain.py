@@ -56,11 +56,10 @@ class ChromaRetriever(VectorStore):
     """Chroma.as_retriever(), on disk."""
 
     def _made(self, embeddings: Embeddings, folder: Path) -> Any:
+        import chromadb  # noqa: PLC0415 - only this class needs it
         from langchain_chroma import Chroma  # noqa: PLC0415 - a package of its own
 
-        return Chroma(
-            "bench",
-            embedding_function=embeddings,
-            persist_directory=str(folder),
-            collection_configuration={"hnsw": {"space": "cosine"}},
-        )
+        settings = chromadb.Settings(anonymized_telemetry=False)
+        client = chromadb.PersistentClient(path=str(folder), settings=settings)
+        space = {"hnsw": {"space": "cosine"}}
+        return Chroma("bench", embeddings, client=client, collection_configuration=space)
