@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engram_core import InvalidInput
@@ -77,6 +77,7 @@ rankings = st.lists(st.builds(Hit, st.frozensets(st.sampled_from(IDS), max_size=
 evidences = st.frozensets(st.sampled_from(IDS), min_size=1)
 
 
+@settings(deadline=None)
 @given(rankings, evidences)
 def test_every_metric_is_a_share_and_grows_with_what_it_may_see(hits: list[Hit], evidence: frozenset[str]) -> None:
     found = metrics.of_ranking(hits, evidence)
@@ -87,6 +88,7 @@ def test_every_metric_is_a_share_and_grows_with_what_it_may_see(hits: list[Hit],
     assert (found["MRR"] == 1) == (found["R@1"] > 0)
 
 
+@settings(deadline=None)
 @given(rankings, evidences, st.integers(0, 2_000))
 def test_what_fits_never_exceeds_the_budget_and_keeps_the_order(
     hits: list[Hit], evidence: frozenset[str], budget: int
@@ -98,6 +100,7 @@ def test_what_fits_never_exceeds_the_budget_and_keeps_the_order(
     assert metrics.recall_in(hits, evidence, 10**6) == len(metrics.covered(hits) & evidence) / len(evidence)
 
 
+@settings(deadline=None)
 @given(st.permutations(IDS), evidences)
 def test_an_ideal_ranking_scores_one_and_no_order_beats_it(order: list[str], evidence: frozenset[str]) -> None:
     ideal = [hit(id_) for id_ in sorted(evidence)] + [hit(id_) for id_ in IDS if id_ not in evidence]
@@ -105,6 +108,7 @@ def test_an_ideal_ranking_scores_one_and_no_order_beats_it(order: list[str], evi
     assert metrics.ndcg_at([hit(id_) for id_ in order], evidence) <= 1 + 1e-12
 
 
+@settings(deadline=None)
 @given(st.frozensets(st.sampled_from(IDS)), st.frozensets(st.sampled_from(IDS)))
 def test_forgetting_counts_every_label_once(gone: frozenset[str], forget: frozenset[str]) -> None:
     keep = frozenset(IDS) - forget

@@ -63,6 +63,7 @@ texts_ = st.lists(st.lists(st.sampled_from(WORDS), max_size=7).map(" ".join), mi
 queries = st.lists(st.sampled_from(WORDS), max_size=5).map(" ".join)
 
 
+@settings(deadline=None)
 @given(texts_, queries, st.integers(1, 12))
 def test_bm25_is_the_formula_however_the_items_arrive(texts: list[str], query: str, cut: int) -> None:
     subject = Bm25(hashed, Path())
@@ -85,7 +86,7 @@ def test_bm25_is_the_formula_however_the_items_arrive(texts: list[str], query: s
     assert ids(subject.search(query, len(texts))) == [f"i{row}" for row in expected]
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 9), st.integers(1, 700), st.integers(1, 30))
 def test_vectors_are_exact_cosine_search_however_the_items_arrive(seed: int, count: int, batch: int) -> None:
     texts = [f"{seed} {number}" for number in range(count)]
