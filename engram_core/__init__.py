@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         InvalidScope,
         MissingExtra,
         ModelFailed,
+        OnHold,
         ProposalNotFound,
         RecallNotFound,
         SandboxUnavailable,
@@ -59,12 +60,15 @@ if TYPE_CHECKING:
     from engram_core.domain.scope import Scope
     from engram_core.domain.spec import DesignSpec
     from engram_core.engram import Engram, Memory
+    from engram_core.keeping import Hold
     from engram_core.measure.citations import CITE_INSTRUCTION, strip_citations
     from engram_core.operations.brief import Brief
     from engram_core.operations.consolidate import Consolidation
+    from engram_core.operations.erase import ErasureReport
     from engram_core.operations.explain import FactExplanation, RecallExplanation
     from engram_core.operations.policy import PolicyChange
     from engram_core.operations.reflect import Reflection
+    from engram_core.operations.residue import Residue
     from engram_core.operations.schedule import Schedule
     from engram_core.operations.sleep import ScopeNight, SleepReport
     from engram_core.operations.usage import UsageReport
@@ -83,8 +87,8 @@ _HOMES = {
     "domain.errors": (
         "ChangeRefused", "DesignFailed", "EmbedderMismatch", "EmbeddingFailed", "EngramError", "FactNotFound",
         "IndexUnavailable", "InvalidDesign", "InvalidInput", "InvalidPolicy", "InvalidScope", "MissingExtra",
-        "ModelFailed", "ProposalNotFound", "RecallNotFound", "SandboxUnavailable", "SchemaTooNew", "StoreClosed",
-        "StoreUnavailable",
+        "ModelFailed", "OnHold", "ProposalNotFound", "RecallNotFound", "SandboxUnavailable", "SchemaTooNew",
+        "StoreClosed", "StoreUnavailable",
     ),
     "domain.fact": ("Fact", "Origin", "Slot", "Status"),
     "domain.gap": ("Gap", "Lapse"),
@@ -107,6 +111,9 @@ _HOMES = {
     "operations.sleep": ("ScopeNight", "SleepReport"),
     "operations.usage": ("UsageReport",),
     "ports": ("Decision", "Embedder", "LanguageModel", "Passage", "PolicyVersion", "Source", "TokenCounter"),
+    "operations.erase": ("ErasureReport",),
+    "keeping": ("Hold",),
+    "operations.residue": ("Residue",),
     "turns": ("Alarm", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "NamedTurns", "Turn", "Turns", "turn_name"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -115,16 +122,16 @@ __all__ = [
     "Absorb", "Add", "AddResult", "Alarm", "Alike", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Brief",
     "CITE_INSTRUCTION", "Candidates", "Change", "ChangeRefused", "Consolidate", "Consolidation", "DEFAULT_K",
     "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "DesignFailed", "DesignSpec", "Draft", "Dropped",
-    "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "Fact",
-    "FactExplanation", "FactNotFound", "Gap", "Guard", "GuardVerdict", "Ignore", "IndexUnavailable", "InvalidDesign",
-    "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel", "Lapse", "Likeness", "MAX_K", "Memory",
-    "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "NamedTurns", "Origin", "Outcome", "Passage",
-    "PolicyChange", "PolicyVersion", "PrincipalSource", "Proposal", "ProposalNotFound", "Query", "Reason", "Recall",
-    "RecallExplanation", "RecallNotFound", "Reflection", "Release", "Restore", "Reweigh", "SandboxUnavailable",
-    "Schedule", "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource", "Scored", "ScoredFact", "SleepReport", "Slot",
-    "Source", "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn",
-    "Turns", "Update", "Usage", "UsageReport", "View", "Vouch", "bind", "default_engram", "strip_citations",
-    "turn_name",
+    "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "ErasureReport",
+    "Fact", "FactExplanation", "FactNotFound", "Gap", "Guard", "GuardVerdict", "Hold", "Ignore", "IndexUnavailable",
+    "InvalidDesign", "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel", "Lapse", "Likeness", "MAX_K",
+    "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "NamedTurns", "OnHold", "Origin",
+    "Outcome", "Passage", "PolicyChange", "PolicyVersion", "PrincipalSource", "Proposal", "ProposalNotFound", "Query",
+    "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Reflection", "Release", "Residue", "Restore",
+    "Reweigh", "SandboxUnavailable", "Schedule", "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource", "Scored",
+    "ScoredFact", "SleepReport", "Slot", "Source", "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable",
+    "Supersede", "TokenCounter", "Turn", "Turns", "Update", "Usage", "UsageReport", "View", "Vouch", "bind",
+    "default_engram", "strip_citations", "turn_name",
 ]  # fmt: skip
 
 

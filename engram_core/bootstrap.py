@@ -20,6 +20,7 @@ from engram_core.engram import DEFAULT_EXACT_LIMIT, DEFAULT_URL, Engram
 from engram_core.operations.background import Worker
 from engram_core.operations.compare import Question
 from engram_core.operations.context import Context
+from engram_core.operations.erase import catch_up
 from engram_core.ports import Clock, Finder, LanguageModel, Ledger, NewId, Source, StoreEmbedder, TokenCounter
 
 MEMORY_URL = ":memory:"
@@ -97,6 +98,11 @@ def open_store(
         ledger.close()
 
     store = Engram(context, worker, close, url=url)
+    try:
+        catch_up(context)
+    except BaseException:
+        close()
+        raise
     finder.wake()
     if ledger.pending(1) or (context.model is not None and ledger.episodes_due(1)):
         worker.wake()

@@ -7,6 +7,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -38,6 +39,7 @@ from engram_core.operations.background import Worker
 from engram_core.operations.context import Context
 from engram_core.operations.schedule import Schedule
 from engram_core.ports import Clock, Decision, NewId, Parked, PolicyVersion
+from engram_core.privacy import MemoryPrivacy, StorePrivacy, subjects_of
 
 Facts = list[Fact]
 Gaps = list[Gap]
@@ -58,7 +60,7 @@ async def off_loop(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
     return await asyncio.to_thread(function, *args, **kwargs)
 
 
-class Engram:
+class Engram(StorePrivacy):
     """A store of memories. Open it with `Engram.open`; use it as a context manager or call `close()`."""
 
     def __init__(self, context: Context, worker: Worker, close: Callable[[], None], *, url: str) -> None:
@@ -459,8 +461,10 @@ class Engram:
         await self.aclose()
 
 
-class Memory:
+class Memory(MemoryPrivacy):
     """One scope of a store, as one principal. Safe to share between threads; every method has an async twin."""
+
+    engram: Engram
 
     def __init__(self, engram: Engram, scope: Scope, principal: str) -> None:
         self.engram = engram
@@ -479,6 +483,8 @@ class Memory:
         importance: float | None = None,
         metadata: Mapping[str, object] | None = None,
         supersedes: str | Iterable[str] = (),
+        subjects: Iterable[str] = (),
+        allow_erased: bool = False,
         now: datetime | None = None,
         progress: adding.Progress | None = None,
     ) -> AddResult:
@@ -491,6 +497,9 @@ class Memory:
             importance: Importance of every fact, 0 to 1.
             metadata: At most 64 keys with JSON values, put on every fact.
             supersedes: Ids of facts in this scope that the first stored fact replaces: they are archived with a link.
+            subjects: Whom or what the facts are about, for `erase(subject=…)` and exports; besides the speaker, the
+                user who acts and the last level of the scope.
+            allow_erased: Store what was erased and is told again; without this a tombstone keeps it out.
             now: The time of the call, for replays.
             progress: Called with (messages done, messages in all) after each transaction of 1,000 messages.
 
@@ -506,6 +515,7 @@ class Memory:
             raise InvalidInput(f"supersedes takes the id of a fact, or several, not {type(supersedes).__name__}.")
         named = (supersedes,) if isinstance(supersedes, str) else tuple(dict.fromkeys(supersedes))
         wishes = adding.Wishes(_kind(kind), _share("importance", importance), _metadata(metadata), named)
+        wishes = replace(wishes, subjects=subjects_of(subjects), allow_erased=allow_erased)
         result = adding.add(
             self.engram.context,
             self.scope,
@@ -871,6 +881,8 @@ class Memory:
         importance: float | None = None,
         metadata: Mapping[str, object] | None = None,
         supersedes: str | Iterable[str] = (),
+        subjects: Iterable[str] = (),
+        allow_erased: bool = False,
         now: datetime | None = None,
         progress: adding.Progress | None = None,
     ) -> AddResult:
@@ -883,6 +895,8 @@ class Memory:
             importance=importance,
             metadata=metadata,
             supersedes=supersedes,
+            subjects=subjects,
+            allow_erased=allow_erased,
             now=now,
             progress=progress,
         )

@@ -29,6 +29,19 @@ class Tombstone:
 
 
 @dataclass(frozen=True, slots=True)
+class Aside:
+    """Tombstones with the key their marks were made with.
+
+    Attributes:
+        is_news: Whether the ledger has not seen them yet.
+    """
+
+    key: str
+    tombstones: tuple[Tombstone, ...]
+    is_news: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Erasure:
     """What one erasure blanks in one scope beside the facts that its batch rewrites; in the batch's transaction.
 
@@ -38,7 +51,8 @@ class Erasure:
     Attributes:
         id: UUIDv7 of the erasure; one erasure may have a part in several scopes.
         fact_ids: The facts that become stubs; the batch writes them.
-        touched_ids: Facts that stay and whose history speaks of erased ones: its lines and older texts are blanked.
+        touched_ids: Facts that stay and whose older texts held erased ones: their history loses its words.
+        linked_ids: Facts that stay and were compared with erased ones: the lines of their history are blanked.
         message_ids: Messages of the scope that are blanked.
         sessions: Sessions nothing of which is left; recalls lose their name.
         words: Texts to be redacted wherever else the scope or one below it holds them, letters' case ignored.
@@ -51,6 +65,7 @@ class Erasure:
     at: datetime
     fact_ids: tuple[str, ...] = ()
     touched_ids: tuple[str, ...] = ()
+    linked_ids: tuple[str, ...] = ()
     message_ids: tuple[str, ...] = ()
     sessions: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
@@ -101,8 +116,16 @@ class ErasureBook(Protocol):
         """Remove an erasure's tombstones and return how many there were. What was erased stays erased."""
         ...
 
-    def receipts(self, limit: int = 100) -> list[dict[str, Any]]:
-        """The latest erasures, newest first; one whose `state` is `begun` was interrupted after its facts were gone."""
+    def aside(self) -> Aside | None:
+        """The tombstones kept beside the ledger, where an older copy of it cannot take them back; None without any."""
+        ...
+
+    def set_aside(self, key: str) -> None:
+        """Keep the tombstones beside the ledger, in place of what is kept there; nothing where there is no beside."""
+        ...
+
+    def receipts(self, limit: int = 100, *, begun: bool = False) -> list[dict[str, Any]]:
+        """The latest erasures, newest first; with `begun` only those interrupted after their facts were gone."""
         ...
 
     def save_receipt(self, erasure_id: str, receipt: Mapping[str, Any]) -> None:
@@ -121,7 +144,7 @@ class ErasureBook(Protocol):
         ...
 
     def still_said(self, texts: Sequence[str]) -> set[str]:
-        """Those of the texts that a fact or message which is not erased holds, letters' case ignored."""
+        """Those of the texts that a fact which is not erased holds anywhere, or a message; letters' case ignored."""
         ...
 
     def blank_before(self, scope: Scope, moment: datetime, what: Literal["recalls", "messages"]) -> int:

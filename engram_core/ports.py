@@ -943,6 +943,18 @@ class Finder(Protocol):
         """Build the index anew from the ledger and swap it in; return how many vectors it holds."""
         ...
 
+    def purge(self) -> str:
+        """Let caches and index hold nothing of what left the ledger, not even on disk; return what was done, in words.
+
+        Raises:
+            IndexUnavailable: The index cannot be built anew now; it is as soon as it can be opened.
+        """
+        ...
+
+    def files(self) -> list[str]:
+        """Directories and files that hold the index; empty where they are not this machine's."""
+        ...
+
     def health(self) -> Mapping[str, Any]:
         """What `engram doctor` shows of the index; JSON-able."""
         ...

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engram_core.cli import privacy
 from engram_core.cli.bench import benches
 from engram_core.cli.command import (
     FINE,
@@ -402,6 +403,8 @@ def demo(
     view = show.run(place, file, questions)
     return Result(view, partial(show.draw, view=view))
 
+
+privacy.register(app)
 
 # --- parts -----------------------------------------------------------------------------------------------------------
 

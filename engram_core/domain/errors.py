@@ -43,6 +43,10 @@ class RecallNotFound(EngramError, LookupError):
     """No recall with this id was recorded in this scope."""
 
 
+class OnHold(EngramError):
+    """A legal hold covers it: nothing was erased or archived; the message names the hold."""
+
+
 class ChangeRefused(EngramError):
     """The floor refused a change that a person asked for; the refusal is in the ledger."""
 

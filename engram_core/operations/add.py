@@ -36,7 +36,7 @@ from engram_core.domain.scope import Scope
 from engram_core.floor import legality
 from engram_core.floor.echo import source_of
 from engram_core.floor.screen import Screened
-from engram_core.operations import corroborate, gate
+from engram_core.operations import barred, corroborate, gate
 from engram_core.operations import supersede as superseding
 from engram_core.operations.commit import Plan, difference, features_again, message_ids
 from engram_core.operations.context import Context
@@ -59,6 +59,8 @@ class Wishes:
     importance: float | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
     supersedes: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
+    allow_erased: bool = False
 
     def applied(self, draft: Draft) -> Draft:
         """The draft with the caller's wishes."""
@@ -156,6 +158,10 @@ def remember(
         StoreUnavailable: The ledger is out of order, or the scope kept moving.
     """
     entry = entry or gate.unscreened(episode)
+    bar = None if wishes.allow_erased else barred.Barred.of(context, episode.scope)
+    if bar is not None:
+        entry = bar.entry(entry)
+        episode = episode.with_messages([item.message for item in entry.messages])
     screened = entry.screened(context.injected.of(episode.scope))
     clean = episode.with_messages([item.message for item in screened if item.message is not None])
     if not episode.kept:
@@ -165,7 +171,9 @@ def remember(
         chosen = design or context.design(view.policy.design)
         is_due = context.model is not None and not episode.kept
         planned = _Planning(context, view, clean, wishes, is_due, entry, ceiling)
-        for change in chosen.update(clean, view):
+        changes = list(chosen.update(clean, view))
+        planned.bar(bar, changes)
+        for change in changes:
             planned.take(change)
         try:
             return planned.commit(expect, episode, screened)
@@ -231,6 +239,7 @@ class _Planning:
             view.now,
             episode,
             extraction="done" if episode.kept else "none",
+            subjects=wishes.subjects,
         )
         self._message_ids = frozenset(message.id for message in episode.messages if message.id is not None)
         self._is_extraction_due = is_extraction_due
@@ -241,6 +250,10 @@ class _Planning:
         self._added: dict[int, tuple[Draft, Fact]] = {}
         """The new fact of each draft, by the draft's identity: several changes may share one."""
         self._read: dict[str, Fact] = {}
+        self._barred: set[str] = set()
+        """Texts that tombstones keep out."""
+        self._silenced: set[str] = set()
+        """Messages that such a text came from."""
         for item in entry.messages:
             if item.redacted:
                 reason, after = gate.told(item)
@@ -252,6 +265,12 @@ class _Planning:
                     after={"message_id": item.message.id, "channel": item.message.channel},
                     refused=True,
                 )
+
+    def bar(self, bar: barred.Barred | None, changes: Sequence[Change]) -> None:
+        """Look up which of the proposed statements were erased."""
+        if bar is not None:
+            drafts = [draft for change in changes if (draft := barred.drafted(change)) is not None]
+            self._barred = bar.statements([draft.text for draft in drafts])
 
     def take(self, change: Change) -> None:
         """Judge one change and plan it; a refusal is planned as history."""
@@ -272,6 +291,10 @@ class _Planning:
             now=self._view.now,
             messages=self._message_ids,
         )
+        draft = barred.drafted(change)
+        if draft is not None and draft.text in self._barred:
+            refusal = barred.ERASED
+            self._silenced |= {message.id for message in draft.messages if message.id is not None}
         if refusal is not None:
             self._refuse(asked, refusal)
             return
@@ -490,13 +513,21 @@ class _Planning:
         self._plan.known_vectors = self._view.embedded
         batch, facts = self._plan.seal(expect)
         extraction = "due" if self._is_extraction_due and facts else batch.extraction
-        batch = replace(batch, episode=original, extraction=extraction)
+        batch = replace(batch, episode=self._kept(original), extraction=extraction)
         self._context.ledger.commit(batch)
         self._context.finder.wake()
         outcomes = tuple(
             self._outcome_of(message, item) for message, item in zip(original.messages, screened, strict=True)
         )
         return AddResult(facts, outcomes, original.id)
+
+    def _kept(self, original: Episode) -> Episode:
+        """The episode; a message that a tombstone kept out only as a statement loses its words."""
+        if not self._silenced:
+            return original
+        return original.with_messages(
+            [message.with_content("") if message.id in self._silenced else message for message in original.messages]
+        )
 
     def _replace_named(self) -> None:
         """Let what was added supersede the facts the caller named. Raises FactNotFound, ChangeRefused."""

@@ -22,6 +22,8 @@ from engram_core.operations.context import Context
 from engram_core.ports import Batch, ContextWrite, Decision, Features, Indexed, Link, Tail, Write
 
 Half = NDArray[np.float16]
+_NOBODY = frozenset({"User", "Assistant"})
+"""Speakers that stand for a role where no name was given."""
 Extraction = Literal["none", "due", "done", "parked"]
 
 
@@ -59,6 +61,7 @@ class Plan:
     _replaced: list[Write] = field(default_factory=list)
     _decisions: list[Decision] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
+    subjects: tuple[str, ...] = ()
     known_vectors: Mapping[str, Half] = field(default_factory=dict)
 
     def add(
@@ -210,7 +213,17 @@ class Plan:
             valid_until=draft.valid_until,
             sources=tuple(fact.id for fact in sources),
             metadata=draft.metadata,
+            subjects=self._about(draft, sources),
         )
+
+    def _about(self, draft: Draft, sources: Sequence[Fact]) -> tuple[str, ...]:
+        """Whom a fact is about: whom the caller named, who said it, the user who acts, and whose scope it is."""
+        named = [*self.subjects, *(name for fact in sources for name in fact.subjects)]
+        if draft.speaker is not None and draft.speaker not in _NOBODY:
+            named.append(draft.speaker)
+        if self.principal.startswith("user:") and self.principal != self.context.owner:
+            named.append(self.principal.removeprefix("user:"))
+        return tuple(dict.fromkeys([*named, self.scope.labels[-1]]))
 
     def _link(self, statement: _Statement, session: str) -> None:
         before = self._ends.get(session)

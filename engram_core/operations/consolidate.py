@@ -593,8 +593,8 @@ def consolidated(plan_: Plan, change: Consolidate, facts: Sequence[Fact], into: 
     rows = {row.id: row for row in context.ledger.indexed(_ids([*originals, *inner]))}
     # A merge is made of the originals as they are now; a summary was judged with them.
     text = gathering.merged(_said(originals)) if change.form == "merged" else change.text
-    fact = _standing(plan_, originals, text, change.form, into)
-    features = _features(fact, [rows[item.id] for item in originals if item.id in rows])
+    fact = standing_for(plan_, originals, text, into, change.form)
+    features = features_of(fact, [rows[item.id] for item in originals if item.id in rows])
     if into is None:
         told = {"text": text, "form": change.form, "consolidated_from": list(fact.consolidated_from)}
         plan_.insert(fact, features, reason, "consolidate", told)
@@ -636,12 +636,12 @@ def rebuilt(plan_: Plan, fact: Fact, originals: Sequence[Fact], reason: Reason) 
     """Plan a merged fact anew from fewer originals."""
     ordered = sorted(originals, key=_when)
     rows = {row.id: row for row in plan_.context.ledger.indexed(_ids(ordered))}
-    after = _standing(plan_, ordered, gathering.merged(_said(ordered)), "merged", fact)
+    after = standing_for(plan_, ordered, gathering.merged(_said(ordered)), fact)
     after = replace(after, status=fact.status)
-    plan_.replace(fact, after, reason, "consolidate", _features(after, [rows[item.id] for item in ordered]))
+    plan_.replace(fact, after, reason, "consolidate", features_of(after, [rows[item.id] for item in ordered]))
 
 
-def _standing(plan_: Plan, originals: Sequence[Fact], text: str, form: Form, into: Fact | None) -> Fact:
+def standing_for(plan_: Plan, originals: Sequence[Fact], text: str, into: Fact | None, form: Form = "merged") -> Fact:
     """The fact that stands for `originals`: their highest importance, their lowest trust and confidence."""
     speakers = {fact.speaker for fact in originals}
     least = min(originals, key=lambda fact: fact.trust)
@@ -673,10 +673,11 @@ def _standing(plan_: Plan, originals: Sequence[Fact], text: str, form: Form, int
         valid_until=originals[0].valid_until,
         consolidated_from=_ids(originals),
         is_consolidated=True,
+        subjects=tuple(dict.fromkeys(name for fact in originals for name in fact.subjects)),
     )
 
 
-def _features(fact: Fact, rows: Sequence[Indexed]) -> Features:
+def features_of(fact: Fact, rows: Sequence[Indexed]) -> Features:
     """Found by every word of its originals and their contexts, and by the mean of their vectors."""
     body = tuple(words.stems(fact.text))
     around = dict.fromkeys(stem for row in rows for stem in row.context_stems.split())

@@ -44,6 +44,11 @@ class Injected:
             while len(self._texts) > _REMEMBERED_SCOPES:
                 self._texts.popitem(last=False)
 
+    def forget(self) -> None:
+        """Hold nothing any more."""
+        with self._lock:
+            self._texts.clear()
+
     def of(self, scope: Scope) -> list[str]:
         """The texts lately injected in `scope`."""
         with self._lock:
@@ -67,6 +72,11 @@ class SecondHand:
             self._heard.move_to_end(scope)
             while len(self._heard) > _REMEMBERED_SCOPES:
                 self._heard.popitem(last=False)
+
+    def forget(self) -> None:
+        """Hold nothing any more."""
+        with self._lock:
+            self._heard.clear()
 
     def of(self, scope: Scope) -> list[Heard]:
         """What lately came into `scope`."""

@@ -16,7 +16,7 @@ from engram_core.domain.scope import Scope
 from engram_core.floor import access, legality
 from engram_core.floor.screen import screen
 from engram_core.measure import slots, validity
-from engram_core.operations import gate, supersede
+from engram_core.operations import gate, holding, supersede
 from engram_core.operations.commit import Plan, features_again
 from engram_core.operations.context import Context
 from engram_core.ports import Features, Indexed, Link
@@ -97,6 +97,9 @@ def forget(
 ) -> Fact:
     """Archive a fact; see `Memory.forget`."""
     line = gate.clean_text(reason, context.ledger.policy(scope).policy) if reason else None
+    held = holding.covering(context, context.ledger.facts([fact_id]) if isinstance(fact_id, str) else [])
+    if held is not None:
+        raise holding.refusal(held, "forgotten")
 
     def change(fact: Fact) -> tuple[Change, Fact]:
         said = line or f"{principal} asked to forget it."

@@ -23,6 +23,7 @@ from engram_core.domain.scope import Scope
 from engram_core.floor import legality
 from engram_core.measure import forgetting
 from engram_core.measure.forgetting import Held, Scores, Selection
+from engram_core.operations import holding
 from engram_core.operations.commit import Plan, features_again
 from engram_core.operations.context import Context
 from engram_core.ports import ForgetScore, PolicyVersion, Standing
@@ -321,6 +322,7 @@ def _commit(
             facts = {fact.id: fact for fact in context.ledger.facts([change.fact_id for change in changes])}
             policy = context.ledger.policy(planned.scope).policy
             judged = [(change, _judged(change, facts, planned.scope, policy, at)) for change in changes]
+            judged = [(change, refusal or holding.kept(context, facts[change.fact_id])) for change, refusal in judged]
             legal = [
                 (facts[change.fact_id], change.reason.by_night(run_id)) for change, refusal in judged if refusal is None
             ]

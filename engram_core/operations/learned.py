@@ -186,6 +186,11 @@ class Learned:
             current = held.state
         return current.learnt(ids, max(current.tick, state.judged), asked)
 
+    def forget(self) -> None:
+        """Hold nothing any more; the ledger is read anew."""
+        with self._lock:
+            self._held.clear()
+
     def _of(self, scope_id: int) -> _Held:
         with self._lock:
             held = self._held.setdefault(scope_id, _Held())

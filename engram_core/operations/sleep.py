@@ -20,7 +20,7 @@ from engram_core.domain.fact import Fact, Status
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
 from engram_core.floor import legality
-from engram_core.operations import consolidate, forget, reflect
+from engram_core.operations import consolidate, forget, holding, reflect
 from engram_core.operations.add import view_of
 from engram_core.operations.brief import brief
 from engram_core.operations.commit import Plan, features_again
@@ -266,6 +266,8 @@ class _Night:
             refusal = legality.judge(
                 change, scope=self.scope, facts=facts, by_person=False, policy=policy, now=self.now
             )
+            if refusal is None and isinstance(change, Archive):
+                refusal = holding.kept(self.context, facts[change.fact_id])
             if refusal is not None or self.dry_run:
                 return refusal
             try:

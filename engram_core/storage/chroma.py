@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -203,3 +205,31 @@ def _opened(make: Callable[[], Any]) -> Any:
         raise IndexUnavailable(
             f"The Chroma index cannot be opened: {type(error).__name__}: {str(error)[:300]}"
         ) from error
+
+
+_HEADER = struct.Struct("<iQQQQ")
+"""Version, offset, places made, places used, bytes of a place: how Chroma's `header.bin` begins."""
+_KNOWN_VERSION = 1
+
+
+def blank_unused(directory: Path) -> int:
+    """Overwrite the unused ends of an index's files with zeros; return how many bytes.
+
+    Chroma makes a collection's files with room for a hundred vectors, straight from memory that nobody cleared: what an
+    erased vector left there lies on disk again. A file whose header says something else is left alone.
+    """
+    blanked = 0
+    for header in directory.rglob("header.bin"):
+        with header.open("rb") as file:
+            head = file.read(_HEADER.size)
+        if len(head) < _HEADER.size:
+            continue
+        version, _, made, used, size = _HEADER.unpack(head)
+        for name, width in (("data_level0.bin", size), ("length.bin", 4)):
+            path = header.with_name(name)
+            if version == _KNOWN_VERSION and path.is_file() and path.stat().st_size == made * width > used * width:
+                with path.open("r+b") as file:
+                    file.seek(used * width)
+                    file.write(bytes((made - used) * width))
+                blanked += (made - used) * width
+    return blanked

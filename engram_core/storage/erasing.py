@@ -6,7 +6,9 @@ column of every table but a few, so that a table added tomorrow is swept like th
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,18 +18,22 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import Column, Connection, Table, Text, and_, delete, insert, or_, select, text, true, update
 
+from engram_core.domain.errors import StoreUnavailable
 from engram_core.domain.fact import Fact, Status
 from engram_core.domain.scope import Scope
-from engram_core.keeping import Erasure, Hold, Tombstone
+from engram_core.keeping import Aside, Erasure, Hold, Tombstone
 from engram_core.measure.redaction import Redaction, without_words
 from engram_core.storage import schema as t
 from engram_core.storage.codec import FACT_COLUMNS, dumps, epoch, fact_of, moment, storable
 from engram_core.storage.engines import Engines
+from engram_core.storage.trouble import mapped
 
 _CHUNK: Final = 500
 _PATIENCE_S: Final = 5.0
 """How long a truncating checkpoint waits for readers of other connections."""
 _ERASED: Final = Status.ERASED.value
+_SEEN: Final = "tombstones_seen"
+"""Setting that says which tombstones beside the ledger it knows of."""
 
 # Texts of facts that stay are theirs; histories and messages are swept by their own rules below.
 _KEPT_TABLES: Final = frozenset(
@@ -136,6 +142,13 @@ def _blank_histories(connection: Connection, scope: int, erasure: Erasure) -> No
         connection.execute(
             update(t.decisions).where(t.decisions.c.fact_id.in_(chunk)).values(line="", before=None, after=None)
         )
+    for chunk in _chunks(erasure.linked_ids):
+        connection.execute(update(t.decisions).where(t.decisions.c.fact_id.in_(chunk)).values(line=""))
+    told, silent_after = set(erasure.message_ids), {"line": "", "after": None}
+    no_fact = and_(t.decisions.c.fact_id.is_(None), t.decisions.c.after.is_not(None))
+    for row in _rows(connection, t.decisions, and_(t.decisions.c.scope_id == scope, no_fact)) if told else ():
+        if json.loads(row["after"]).get("message_id") in told:
+            connection.execute(update(t.decisions).where(t.decisions.c.id == row["id"]).values(**silent_after))
     covering = Redaction(erasure.words)
     others = and_(t.decisions.c.scope_id == scope, t.decisions.c.line != "")
     for row in _rows(connection, t.decisions, others):
@@ -156,7 +169,7 @@ def _blank_recalls(connection: Connection, shown: set[str], erasure: Erasure) ->
         for row in connection.execute(select(t.recalls).where(t.recalls.c.id.in_(chunk))).mappings().all():
             facts = without_words(json.loads(row["facts"]), gone)
             dropped = without_words(json.loads(row["dropped"]), gone)
-            values = {"query": "", "facts": dumps(facts), "dropped": dumps(dropped)}
+            values = {"query": "", "session": None, "facts": dumps(facts), "dropped": dumps(dropped)}
             connection.execute(update(t.recalls).where(t.recalls.c.id == row["id"]).values(**values))
         silent = {"response": "", "question": None}
         connection.execute(update(t.usage).where(t.usage.c.recall_id.in_(chunk)).values(**silent))
@@ -273,8 +286,54 @@ class SqlErasures:
         with self._writing() as connection:
             return connection.execute(delete(t.tombstones).where(t.tombstones.c.erasure == erasure_id)).rowcount
 
-    def receipts(self, limit: int = 100) -> list[dict[str, Any]]:
+    def aside(self) -> Aside | None:
+        path = self._aside_path()
+        if path is None or not path.is_file():
+            return None
+        try:
+            with path.open(encoding="utf-8") as lines:
+                head = json.loads(next(lines))
+                if self._seen(head["digest"]):
+                    return Aside(head["key"], (), is_news=False)
+                found = tuple(_tombstone(json.loads(line)) for line in lines)
+        except (OSError, ValueError, KeyError, StopIteration) as error:
+            raise StoreUnavailable(
+                f"The tombstones in {path} cannot be read: {error}. Put the file back as it was; without it, what was "
+                "erased could come back from an older copy of the ledger."
+            ) from error
+        return Aside(head["key"], found, is_news=True)
+
+    def set_aside(self, key: str) -> None:
+        path = self._aside_path()
+        if path is None:
+            return
+        stones = self.tombstones()
+        digest = hashlib.sha256("".join(item.mark for item in stones).encode()).hexdigest()
+        fresh = path.with_name(f"{path.name}.new")
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(dumps({"key": key, "digest": digest, "tombstones": len(stones)}) + "\n")
+            file.writelines(dumps(_tombstone_row(item)) + "\n" for item in stones)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        with self._writing() as connection:
+            connection.execute(delete(t.settings).where(t.settings.c.name == _SEEN))
+            connection.execute(insert(t.settings), {"name": _SEEN, "value": digest})
+
+    def _seen(self, digest: str) -> bool:
+        with self._reading() as connection:
+            return connection.execute(select(t.settings.c.value).where(t.settings.c.name == _SEEN)).scalar() == digest
+
+    def _aside_path(self) -> Path | None:
+        """Beside a SQLite file; a database server has no such place."""
+        main = self._engines.writer.url.database
+        is_file = self._engines.dialect == "sqlite" and main and main != ":memory:"
+        return Path(f"{main}.tombstones") if is_file else None
+
+    def receipts(self, limit: int = 100, *, begun: bool = False) -> list[dict[str, Any]]:
         query = select(t.erasures.c.receipt).order_by(t.erasures.c.at.desc(), t.erasures.c.id.desc()).limit(limit)
+        if begun:
+            query = query.where(t.erasures.c.receipt.like('%"state":"begun"%'))
         with self._reading() as connection:
             return [json.loads(row[0]) for row in connection.execute(query)]
 
@@ -317,11 +376,13 @@ class SqlErasures:
         held: set[str] = set()
         patterns = {text: Redaction([text]) for text in texts}
         with self._reading() as connection:
-            said = connection.execute(select(t.facts.c.text).where(t.facts.c.text != ""))
+            columns = [t.facts.c[name] for name in ("text", "speaker", "session", "metadata", "subjects")]
+            said = connection.execute(select(*columns).where(t.facts.c.status != _ERASED))
             wrote = connection.execute(select(t.episodes.c.messages))
             for rows in (said, wrote):
-                for (value,) in rows:
-                    held |= {text for text, pattern in patterns.items() if text not in held and pattern.holds(value)}
+                for values in rows:
+                    told = "\n".join(value for value in values if value)
+                    held |= {text for text, pattern in patterns.items() if text not in held and pattern.holds(told)}
         return held
 
     def blank_before(self, scope: Scope, moment: datetime, what: Literal["recalls", "messages"]) -> int:
@@ -344,15 +405,16 @@ class SqlErasures:
             return count
 
     def scrub(self, *, thorough: bool = False) -> dict[str, str]:
-        if self._engines.dialect == "sqlite":
-            return _scrub_sqlite(self._engines, thorough=thorough)
-        return _scrub_postgres(self._engines)
+        with mapped(str(self._engines.writer.url)):
+            if self._engines.dialect == "sqlite":
+                return _scrub_sqlite(self._engines, thorough=thorough)
+            return _scrub_postgres(self._engines)
 
     def files(self) -> list[str]:
         if self._engines.dialect != "sqlite":
             return []
         main = self._engines.writer.url.database or ""
-        found = [f"{main}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")]
+        found = [f"{main}{suffix}" for suffix in ("", "-wal", "-shm", "-journal", ".tombstones")]
         return [path for path in found if Path(path).is_file()]
 
     def place_hold(self, hold: Hold) -> None:

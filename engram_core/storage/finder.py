@@ -95,6 +95,15 @@ class LedgerFinder:
             raise InvalidInput("This store searches exactly and has no index to rebuild.")
         return self._projector.rebuild(progress)
 
+    def purge(self) -> str:
+        """See `engram_core.ports.Finder`."""
+        self._start_caches()
+        return "there is none" if self._projector is None else self._projector.purge()
+
+    def files(self) -> list[str]:
+        """See `engram_core.ports.Finder`."""
+        return self._projector.files() if self._projector is not None else []
+
     def health(self) -> Mapping[str, Any]:
         """See `engram_core.ports.Finder`."""
         if self._projector is None:

@@ -167,6 +167,30 @@ class Projector:
             except OSError as error:
                 raise IndexUnavailable(f"The index at {self._place} cannot be built: {error}") from error
 
+    def purge(self) -> str:
+        """Leave no byte of an earlier build of the index; see `engram_core.ports.Finder.purge`."""
+        with self._work:
+            if not self._ledger.generations() and not self._has_work():
+                return "nothing was indexed"
+            if not self._take_ownership():
+                return f"to be built anew by the process that owns it: {self._elsewhere()}"
+            try:
+                self._drop_index()
+                count = self._rebuild(None) if self._has_work() else 0
+                if not self._has_work():
+                    self._remove_strays(None)
+                elif not self._is_server:
+                    chroma.blank_unused(Path(self._place))
+            except OSError as error:
+                raise IndexUnavailable(f"The index at {self._place} cannot be built anew: {error}") from error
+        if self._is_server:
+            return f"collections dropped and {count} vectors written anew; what the server keeps on its disk is its own"
+        return f"built anew with {count} vectors in a new directory, the old one removed"
+
+    def files(self) -> list[str]:
+        """The directory of the index; nothing for a server."""
+        return [] if self._is_server else [self._place]
+
     def health(self) -> Mapping[str, Any]:
         """What `engram doctor` shows."""
         generation = self._generation or self._live_generation()
@@ -210,6 +234,7 @@ class Projector:
             assert self._index is not None
             assert self._generation is not None
             self._index.close()
+            chroma.blank_unused(Path(self._place, self._generation.place))
             self._owner.seal = seal_of(Path(self._place, self._generation.place))
             self._owner.mark_clean()
 
@@ -246,11 +271,14 @@ class Projector:
         self._looked = time.monotonic()
         self._drop_suspect()
         if not self._has_work() and self._live_generation() is None:
+            self._clear_out()
             return
         if not self._take_ownership():
             if self._is_server:
                 self._open_for_reading()
             return
+        if self._is_condemned():
+            self._drop_index()
         if self._index is None:
             self._open()
         try:
@@ -263,6 +291,20 @@ class Projector:
             # What cannot be written to cannot be trusted: the next step opens it again, and looks at it first.
             self._drop_index()
             raise
+
+    def _is_condemned(self) -> bool:
+        """Whether something was erased since: its vectors are still in the index, and another one takes its place."""
+        current = self._generation
+        if current is None or self._index is None:
+            return False
+        known = next((item for item in self._ledger.generations() if item.id == current.id), None)
+        return known is None or known.state == "bad"
+
+    def _clear_out(self) -> None:
+        """Nothing belongs in the index: remove what earlier builds left, once somebody has to."""
+        if self._ledger.generations() and self._take_ownership():
+            self._drop_index()
+            self._remove_strays(None)
 
     def _has_work(self) -> bool:
         return any(state.live + state.held > self._exact_limit for state in self._ledger.scopes())
@@ -519,14 +561,14 @@ class Projector:
             shutil.rmtree(Path(self._place, generation.place), ignore_errors=True)
         self._ledger.drop_generation(generation.id)
 
-    def _remove_strays(self, live: Generation) -> None:
+    def _remove_strays(self, live: Generation | None) -> None:
         """Remove every other generation: retired, bad, or left half built by a kill."""
         for generation in self._ledger.generations():
-            if generation.id != live.id:
+            if live is None or generation.id != live.id:
                 self._discard(generation)
-        if not self._is_server:
+        if not self._is_server and Path(self._place).is_dir():
             for path in Path(self._place).iterdir():
-                if path.is_dir() and path.name != live.place:
+                if path.is_dir() and (live is None or path.name != live.place):
                     shutil.rmtree(path, ignore_errors=True)
 
     def _drop_server_collections(self, generation: Generation) -> None:

@@ -12,7 +12,7 @@ from engram_core.domain.fact import Fact, Status
 from engram_core.domain.message import Message
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
-from engram_core.keeping import Erasure, Hold, Tombstone
+from engram_core.keeping import Aside, Erasure, Hold, Tombstone
 from engram_core.measure.redaction import Redaction, without_words
 from engram_core.ports import Decision, RecallRow, UsageRow
 
@@ -151,8 +151,15 @@ class MemoryErasures:
             del self._tombstones[mark]
         return len(gone)
 
-    def receipts(self, limit: int = 100) -> list[dict[str, Any]]:
+    def aside(self) -> Aside | None:
+        return None
+
+    def set_aside(self, key: str) -> None:
+        """There is no beside: nothing outlives the object."""
+
+    def receipts(self, limit: int = 100, *, begun: bool = False) -> list[dict[str, Any]]:
         found = sorted(self._receipts.values(), key=lambda item: (item["at"], item["id"]), reverse=True)
+        found = [item for item in found if not begun or item["state"] == "begun"]
         return [json.loads(json.dumps(item)) for item in found[:limit]]
 
     def save_receipt(self, erasure_id: str, receipt: Mapping[str, Any]) -> None:
@@ -186,7 +193,9 @@ class MemoryErasures:
 
     def still_said(self, texts: Sequence[str]) -> set[str]:
         state = self._ledger._state
-        said = [item.fact.text for item in state.facts.values()]
+        kept = [item.fact for item in state.facts.values() if item.fact.status is not Status.ERASED]
+        said = [fact.text for fact in kept] + [json.dumps(dict(fact.metadata), ensure_ascii=False) for fact in kept]
+        said += [name for fact in kept for name in (fact.speaker, fact.origin.session, *fact.subjects) if name]
         said += [message.content for item in state.episodes.values() for message in item.episode.messages]
         return {text for text in texts if any(Redaction([text]).holds(one) for one in said)}
 
@@ -242,6 +251,10 @@ def _decision(item: Decision, scope: Scope, erasure: Erasure, covering: Redactio
         return replace(item, reason=Reason(item.reason.rule, ""), before=None, after=None)
     if item.fact_id in erasure.touched_ids:
         return replace(item, reason=replace(item.reason, line=""), before=None, after=None)
+    if item.fact_id is None and (item.after or {}).get("message_id") in erasure.message_ids and item.scope == scope:
+        return replace(item, reason=replace(item.reason, line=""), after=None)
+    if item.fact_id in erasure.linked_ids:
+        return replace(item, reason=replace(item.reason, line=""))
     if item.scope == scope and covering.holds(item.reason.line):
         return replace(item, reason=replace(item.reason, line=covering.covered(item.reason.line)))
     return item
@@ -255,6 +268,7 @@ def _recall(row: RecallRow, scope: Scope, erasure: Erasure, shown: set[str], cov
         row = replace(
             row,
             query="" if row.id in shown else covering.covered(row.query),
+            session=None if row.id in shown else row.session,
             dropped=covering.covered_values(without_words(list(row.dropped), gone)),
         )
     return replace(row, session=None) if row.session in erasure.sessions else row
