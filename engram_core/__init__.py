@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from engram_core.engram import Engram, Memory
     from engram_core.keeping import Hold
     from engram_core.measure.citations import CITE_INSTRUCTION, strip_citations
+    from engram_core.models.sentence_files import SentenceFiles
     from engram_core.operations.brief import Brief
     from engram_core.operations.consolidate import Consolidation
     from engram_core.operations.erase import ErasureReport
@@ -102,6 +103,7 @@ _HOMES = {
     "domain.spec": ("DesignSpec",),
     "engram": ("Engram", "Memory"),
     "measure.citations": ("CITE_INSTRUCTION", "strip_citations"),
+    "models.sentence_files": ("SentenceFiles",),
     "operations.brief": ("Brief",),
     "operations.consolidate": ("Consolidation",),
     "operations.explain": ("FactExplanation", "RecallExplanation"),
@@ -127,11 +129,11 @@ __all__ = [
     "InvalidDesign", "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel", "Lapse", "Likeness", "MAX_K",
     "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "NamedTurns", "OnHold", "Origin",
     "Outcome", "Passage", "PolicyChange", "PolicyVersion", "PrincipalSource", "Proposal", "ProposalNotFound", "Query",
-    "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Reflection", "Release", "Residue", "Restore",
-    "Reweigh", "SandboxUnavailable", "Schedule", "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource", "Scored",
-    "ScoredFact", "SleepReport", "Slot", "Source", "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable",
-    "Supersede", "TokenCounter", "Turn", "Turns", "Update", "Usage", "UsageReport", "View", "Vouch", "bind",
-    "default_engram", "strip_citations", "turn_name",
+    "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Reflection", "Release", "Residue", "Restore", "Reweigh",
+    "SandboxUnavailable", "Schedule", "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource", "Scored", "ScoredFact",
+    "SentenceFiles", "SleepReport", "Slot", "Source", "Split", "Statistics", "Status", "StoreClosed",
+    "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Update", "Usage", "UsageReport", "View", "Vouch",
+    "bind", "default_engram", "strip_citations", "turn_name",
 ]  # fmt: skip
 
 
