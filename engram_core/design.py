@@ -30,7 +30,8 @@ class Ask:
 
     Attributes:
         vector: Unit vector of the question, shape (d,), compared with context vectors.
-        words: Stems of the question, repeats kept; the columns of the candidates' counts are its distinct stems.
+        words: Stems of the question, repeats kept, and marks it wants (`measure.marks`); the columns of the candidates'
+            counts are the distinct ones. Marks are counted but not searched for.
         times: Epoch-second ranges; facts said inside them are candidates too.
         breadth: How many facts each part may add, 1 to 1000.
         newest: How many of the latest facts to add.
@@ -191,6 +192,11 @@ class View(Protocol):
     @property
     def embedder_name(self) -> str:
         """The embedder's name: thresholds on a cosine hold for one embedder."""
+        ...
+
+    @property
+    def cosines(self) -> tuple[float, float]:
+        """Mean cosine of unrelated texts and of texts about one matter, by the store's embedder: its scale."""
         ...
 
     def facts(self, ids: Sequence[str]) -> list[Fact]:

@@ -107,7 +107,7 @@ class MemoryPolicy(BaseModel):
     max_writes_per_day: int = _number(
         100_000_000, 1, 1_000_000_000, "messages", "The same in a day; what is beyond it is refused and noted."
     )
-    importance_weight: float = _share(0.15, "Score added per unit of (importance - 0.5).", "score")
+    importance_weight: float = _share(0.3, "Score added per unit of (importance - 0.5).", "score")
     recency_weight: float = _share(0.0, "Score added for a brand-new fact, decaying by decay_rate per day.", "score")
     usefulness_weight: float = _share(
         0.25, "Score added per unit of usefulness above that of a fact without verdicts; 0 learns nothing.", "score"

@@ -17,6 +17,9 @@ NOMINAL: Final = 0.8
 """The nominal similarity that `related` gives the raw cosine for; the founding note's trigger."""
 MEASURED: Final = {"wordllama": 0.48, "minilm": 0.60}
 """Raw cosines measured on conversations (docs/algorithms.md section 7), by a part of the embedder's name."""
+SPREAD: Final = {"wordllama": (0.016, 0.585), "minilm": (0.061, 0.606)}
+"""Mean cosines of `PAIRS`, unrelated and about one matter, of embedders met often, by a part of their name."""
+LEAST_SPREAD: Final = 0.05
 BETWEEN: Final = 0.92
 """For any other embedder: how far from unrelated pairs (0) towards pairs about one matter (1), in mean cosine."""
 
@@ -55,6 +58,27 @@ def measured(embedder: str) -> float | None:
     return next((cosine for name, cosine in MEASURED.items() if name in embedder.lower()), None)
 
 
+def known_spread(embedder: str) -> tuple[float, float] | None:
+    """`spread` of an embedder that was measured once and for all."""
+    return next((cosines for name, cosines in SPREAD.items() if name in embedder.lower()), None)
+
+
+def spread(vectors: Sequence[Sequence[float]] | Floats) -> tuple[float, float]:
+    """How far an embedder spreads its cosines: between it all rankings by cosine are on one scale.
+
+    Args:
+        vectors: Unit vectors of `SENTENCES`, shape (len(SENTENCES), d).
+
+    Returns:
+        The mean cosine of unrelated pairs and that of pairs about one matter, the latter at least `LEAST_SPREAD` higher.
+    """
+    values = np.asarray(vectors, dtype=np.float32).reshape(len(PAIRS), 2, -1)
+    together = float(np.einsum("pd,pd->p", values[:, 0], values[:, 1]).mean())
+    firsts = values[:, 0]
+    apart = float((firsts @ firsts.T)[np.triu_indices(len(firsts), k=1)].mean())
+    return apart, max(together, apart + LEAST_SPREAD)
+
+
 def related(vectors: Sequence[Sequence[float]] | Floats) -> float:
     """The raw cosine that nominal 0.8 stands for, for the embedder that gave these vectors.
 
@@ -64,10 +88,7 @@ def related(vectors: Sequence[Sequence[float]] | Floats) -> float:
     Returns:
         Unrelated pairs' mean cosine and `BETWEEN` of the way to that of pairs about one matter, 0.2 to 0.95.
     """
-    values = np.asarray(vectors, dtype=np.float32).reshape(len(PAIRS), 2, -1)
-    together = float(np.einsum("pd,pd->p", values[:, 0], values[:, 1]).mean())
-    firsts = values[:, 0]
-    apart = float((firsts @ firsts.T)[np.triu_indices(len(firsts), k=1)].mean())
+    apart, together = spread(vectors)
     return float(np.clip(apart + BETWEEN * (together - apart), 0.2, 0.95))
 
 

@@ -17,7 +17,7 @@ from engram_core.domain.message import Channel, Episode, Message
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
 from engram_core.floor.echo import SECOND_HAND
-from engram_core.measure import dates, sameness, words
+from engram_core.measure import dates, marks, sameness, words
 from engram_core.operations.context import Context
 from engram_core.ports import Batch, ContextWrite, Decision, Features, Indexed, Link, Tail, Write
 
@@ -266,7 +266,7 @@ def _features(statement: _Statement, content: Half | None, in_context: Half | No
     fact = statement.fact
     return Features(
         key=sameness.key(fact.text, fact.speaker, fact.said_at),
-        body_stems=tuple(words.stems(fact.text)),
+        body_stems=(*words.stems(fact.text), *marks.of_statement(fact.text)),
         context_stems=tuple(words.stems(statement.context_text)),
         content=content,
         context=in_context,

@@ -17,6 +17,7 @@ from engram_core.domain.guard import Guard
 from engram_core.domain.message import Episode
 from engram_core.domain.scope import Scope
 from engram_core.floor.echo import Heard
+from engram_core.operations.calibrate import Calibration
 from engram_core.operations.learned import Learned
 from engram_core.operations.quotas import Quotas
 from engram_core.ports import Clock, Finder, LanguageModel, Ledger, NewId, Reading, Source, StoreEmbedder, TokenCounter
@@ -132,6 +133,7 @@ class Context:
     second_hand: SecondHand = field(default_factory=SecondHand)
     quotas: Quotas = field(default_factory=Quotas)
     guards: tuple[Guard, ...] = ()
+    calibration: Calibration = field(default_factory=Calibration)
 
     def design(self, name: str) -> Design:
         """The design a policy names. Raises InvalidPolicy if it is not installed."""

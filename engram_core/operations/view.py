@@ -17,7 +17,7 @@ from engram_core.domain.errors import EmbeddingFailed
 from engram_core.domain.fact import Fact, Slot
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
-from engram_core.measure import words
+from engram_core.measure import marks, words
 from engram_core.measure.columns import NO_MEMBERS, Columns, columns_of, members_of, united, vectors
 from engram_core.operations.context import Context
 from engram_core.operations.learned import Learnt
@@ -134,6 +134,11 @@ class ScopedView:
         """The embedder's name."""
         return self.context.embedder.name
 
+    @property
+    def cosines(self) -> tuple[float, float]:
+        """Mean cosine of unrelated texts and of texts about one matter, by this store's embedder."""
+        return self.context.calibration.of(self.context.ledger, self.context.embedder)
+
     def alike(self, texts: Sequence[str], n: int, also: Sequence[str] = ()) -> Likeness:
         """Facts of this very scope that share rare words with each text. The vectors serve the commit as well."""
         self.reads += 1
@@ -219,7 +224,8 @@ class ScopedView:
             found.append([hit.id for hit in nearest.hits])
         if ask.words:
             with self._timed("lexical"):
-                rare = _rarest(known, state.recallable)
+                searched = {stem: counts for stem, counts in known.items() if not marks.is_mark(stem)}
+                rare = _rarest(searched, state.recallable)
                 found.append(finder.matching(state, rare.weights, ask.breadth, together=rare.together))
         if ask.times:
             found.append(ledger.said_between(state.id, ask.times, ask.breadth))

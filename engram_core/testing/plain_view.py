@@ -14,7 +14,7 @@ from engram_core.design import Alike, Ask, Candidates, Floats, Likeness, Statist
 from engram_core.domain.fact import Fact, Slot
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
-from engram_core.measure import words
+from engram_core.measure import likeness, words
 from engram_core.measure.columns import columns_of, united, vectors
 from engram_core.measure.usefulness import NEUTRAL, decayed, posterior
 from engram_core.ports import Embedder, Indexed, LanguageModel, Ledger, ScopeState, Tally
@@ -64,6 +64,10 @@ class PlainView:
     @property
     def embedder_name(self) -> str:
         return self.embedder.name
+
+    @property
+    def cosines(self) -> tuple[float, float]:
+        return likeness.spread(self.embed(likeness.SENTENCES))
 
     def alike(self, texts: Sequence[str], n: int, also: Sequence[str] = ()) -> Likeness:
         embedded = self.embed([*texts, *also])

@@ -41,11 +41,11 @@ class Pipeline:
         stripped = words.without_names(query.text, names)
         asked = words.stems(stripped)
         vector = _vector(view, stripped)
-        question = rank.Question.of(asked, vector, query.text, names)
+        question = rank.Question.of(asked, vector, query.text, names, view.cosines)
         years = (view.now.year - 1, view.now.year)
         ask = Ask(
             vector=vector,
-            words=question.stems,
+            words=question.columns,
             times=tuple(dates.windows(question.dates, years)),
             breadth=max(self.breadth, 2 * query.k),
         )
@@ -53,7 +53,9 @@ class Pipeline:
         if not len(found):
             return []
         terms = rank.score(question, found, view.policy, view.now, self.weights)
-        kept = rank.best(terms, found, max(SPEAK_OF_MORE, 4 * query.k))
+        keep = max(SPEAK_OF_MORE, 4 * query.k)
+        rows = rank.best(terms, found, max(keep, rank.SPREAD_OUT))
+        kept = rank.spread_out(terms, rows, question, found, self.weights)[:keep]
         return [Scored(found.ids[row], _terms_of(terms, row)) for row in kept]
 
     def sleep(self, view: View) -> Sequence[Change]:

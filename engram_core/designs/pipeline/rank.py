@@ -5,36 +5,54 @@ Each weight was chosen on development conversations; docs/recall.md has the abla
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import numpy as np
 
 from engram_core.design import Candidates, Floats
 from engram_core.domain.policy import MemoryPolicy
-from engram_core.measure import dates, words
+from engram_core.measure import dates, marks, words
 
 K1 = 0.9
 B = 0.75
+AROUND = ((1, 0.7), (2, 0.4))
+"""How much of the words of a statement's neighbours counts as its own, by how many steps away they were said."""
+NEIGHBOUR_WORDS = 15
+"""Stems of a neighbour that count at most in `bm25_around`."""
+RELATED: Final = 0.57
+"""Value of `dense` for texts about one matter; what the embedders that the weights were chosen with give by themselves."""
+NEXT_TO = 1.5
+"""What a better fact next to a fact counts in `again`, beside the 1 that it counts as one of the same session."""
+SPREAD_OUT = 80
+"""Best facts among which `again` is looked for."""
 GENERAL_SHARE = 0.2
 """Part of `usefulness_weight` for use in answers to any question; the rest is for questions like the present one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Weight of each ranking term; 0 switches a term off."""
+    """Weight of each ranking term, by its name; 0 switches a term off. docs/recall.md says what each one is."""
 
-    dense: float = 0.40
-    bm25: float = 0.15
-    dense_context: float = 0.30
-    bm25_context: float = 0.15
-    neighbour: float = 0.20
-    session: float = 0.20
-    who: float = 0.20
-    date: float = 0.20
-    when: float = 0.10
-    asks: float = -0.10
+    dense: float = 0.32
+    dense_context: float = 0.28
+    bm25: float = 0.04
+    bm25_context: float = 0.04
+    bm25_around: float = 0.26
+    neighbour: float = 0.28
+    session: float = 0.24
+    leads: float = -0.15
+    scattered: float = -0.15
+    who: float = 0.18
+    date: float = 0.44
+    when: float = 0.09
+    asks: float = -0.07
+    names: float = 0.14
+    numbers: float = 0.08
+    titles: float = 0.06
+    again: float = -0.045
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +65,30 @@ class Question:
     person: str | None
     dates: tuple[dates.NamedDate, ...]
     asks_when: bool
+    marks: tuple[str, ...] = ()
+    asks_many: float = 0.0
+    cosines: tuple[float, float] = (0.0, RELATED)
+
+    @property
+    def asked(self) -> Floats:
+        """How often each stem is asked for, (stems,)."""
+        return np.array(self.stem_counts, dtype=np.float32)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the candidates' counts have a column for: the stems, then the marks."""
+        return self.stems + self.marks
 
     @classmethod
-    def of(cls, stripped_words: Sequence[str], vector: Floats | None, text: str, names: frozenset[str]) -> Question:
-        """Build from the stripped question's stems and vector and the unstripped text."""
+    def of(
+        cls,
+        stripped_words: Sequence[str],
+        vector: Floats | None,
+        text: str,
+        names: frozenset[str],
+        cosines: tuple[float, float] = (0.0, RELATED),
+    ) -> Question:
+        """Build from the stripped question's stems and vector, the unstripped text, and the embedder's cosines."""
         stems = tuple(dict.fromkeys(stripped_words))
         return cls(
             vector=vector,
@@ -59,7 +97,14 @@ class Question:
             person=person_meant(text, names),
             dates=tuple(dates.named_dates(text)),
             asks_when=dates.asks_when(text),
+            marks=marks.wanted(text),
+            asks_many=marks.wants_many(text),
+            cosines=cosines,
         )
+
+
+Of = Callable[[Question, Candidates], Floats]
+"""The value of a term for each candidate, (n,), before its weight."""
 
 
 def person_meant(text: str, names: frozenset[str]) -> str | None:
@@ -86,40 +131,73 @@ def score(
         Term name to (n,) float32. Neighbour is computed from the first four terms, session from the first five; the
         rest is added afterwards and does not spread.
     """
-    terms = _relevance(question, found, weights)
+    own = {name: of(question, found) for name, of in _OWN.items()}
+    terms = {name: getattr(weights, name) * values for name, values in own.items()}
     base = _total(terms, len(found))
-    terms["neighbour"] = weights.neighbour * _neighbour(base, found)
-    base = base + terms["neighbour"]
-    terms["session"] = weights.session * _session(base, found)
-    terms["who"] = weights.who * _who(question, found)
-    terms["date"] = weights.date * dates.match_dates(question.dates, found.said_at)
-    terms["when"] = weights.when * found.time_words * np.float32(question.asks_when)
-    terms["asks"] = weights.asks * found.asks
+    neighbour = _neighbour(base, found)
+    terms["neighbour"] = weights.neighbour * neighbour
+    session = _session(base + terms["neighbour"], found)
+    terms["session"] = weights.session * session
+    terms["leads"] = weights.leads * _after(base, found)
+    terms["scattered"] = weights.scattered * np.float32(question.asks_many) * (neighbour + session)
+    terms |= {name: getattr(weights, name) * of(question, found) for name, of in _BESIDES.items()}
     terms |= _policy_terms(found, policy, now)
     return {name: values.astype(np.float32) for name, values in terms.items() if values.any()}
 
 
-def _relevance(question: Question, found: Candidates, weights: Weights) -> dict[str, Floats]:
-    statistics = found.statistics
-    terms: dict[str, Floats] = {}
-    if question.vector is not None:
-        terms["dense"] = weights.dense * (found.content @ question.vector)
-        terms["dense_context"] = weights.dense_context * (found.context @ question.vector)
-    counts = np.array(question.stem_counts, dtype=np.float32)
-    terms["bm25"] = weights.bm25 * _best_is_one(
-        bm25(found.body_counts, found.body_length, counts, statistics.facts, statistics.body_words, statistics.body_df)
-    )
-    terms["bm25_context"] = weights.bm25_context * _best_is_one(
-        bm25(
-            found.context_counts,
-            found.context_length,
-            counts,
-            statistics.facts,
-            statistics.context_words,
-            statistics.context_df,
-        )
-    )
-    return terms
+def _dense(question: Question, found: Candidates) -> Floats:
+    return _likeness(question, found.content)
+
+
+def _dense_context(question: Question, found: Candidates) -> Floats:
+    return _likeness(question, found.context)
+
+
+def _likeness(question: Question, vectors: Floats) -> Floats:
+    """Cosines, on a scale on which every embedder's unrelated texts are at 0 and related ones at `RELATED`."""
+    if question.vector is None:
+        return np.zeros(len(vectors), dtype=np.float32)
+    apart, together = question.cosines
+    scale = np.float32(RELATED / (together - apart))
+    # A zero row is a fact that is not embedded yet: nothing is known, so it counts as unrelated.
+    is_known = vectors.any(axis=1)
+    result: Floats = np.where(is_known, scale * (vectors @ question.vector - np.float32(apart)), np.float32(0.0))
+    return result
+
+
+def _bm25_body(question: Question, found: Candidates) -> Floats:
+    known = found.statistics
+    counts = found.body_counts[:, : len(question.stems)]
+    df = known.body_df[: len(question.stems)]
+    return _best_is_one(bm25(counts, found.body_length, question.asked, known.facts, known.body_words, df))
+
+
+def _bm25_context(question: Question, found: Candidates) -> Floats:
+    known = found.statistics
+    counts = found.context_counts[:, : len(question.stems)]
+    df = known.context_df[: len(question.stems)]
+    return _best_is_one(bm25(counts, found.context_length, question.asked, known.facts, known.context_words, df))
+
+
+def _bm25_around(question: Question, found: Candidates) -> Floats:
+    """BM25 of a statement together with what was said up to two steps before and after it, of which less counts."""
+    known = found.statistics
+    counts = found.body_counts[:, : len(question.stems)].copy()
+    lengths = found.body_length.copy()
+    if not counts.size:
+        return np.zeros(len(found), dtype=np.float32)
+    # Of a long neighbour no more counts than of one of NEIGHBOUR_WORDS words, as in a context text.
+    brevity = np.minimum(1.0, NEIGHBOUR_WORDS / np.maximum(found.body_length, 1.0)).astype(np.float32)
+    for link in (found.previous, found.following):
+        at = link
+        for _, share in AROUND:
+            part = np.where(at >= 0, np.float32(share) * brevity[at], np.float32(0.0))
+            counts += part[:, None] * found.body_counts[at, : len(question.stems)]
+            lengths += part * found.body_length[at]
+            at = np.where(at >= 0, link[at], -1)
+    whole = 1.0 + 2.0 * sum(share for _, share in AROUND)
+    df = known.body_df[: len(question.stems)]
+    return _best_is_one(bm25(counts, lengths, question.asked, known.facts, int(whole * known.body_words), df))
 
 
 def bm25(counts: Floats, lengths: Floats, asked: Floats, facts: int, total_words: int, df: Floats) -> Floats:
@@ -178,10 +256,58 @@ def _session(base: Floats, found: Candidates) -> Floats:
     return result
 
 
+def _after(base: Floats, found: Candidates) -> Floats:
+    """The sum of the statement said next."""
+    return np.where(found.following >= 0, base[found.following], np.float32(0.0))
+
+
 def _who(question: Question, found: Candidates) -> Floats:
     if question.person is None:
         return np.zeros(len(found), dtype=np.float32)
     return np.fromiter((speaker == question.person for speaker in found.speakers), dtype=np.float32, count=len(found))
+
+
+def _date(question: Question, found: Candidates) -> Floats:
+    return dates.match_dates(question.dates, found.said_at)
+
+
+def _when(question: Question, found: Candidates) -> Floats:
+    return found.time_words * np.float32(question.asks_when)
+
+
+def _asks(question: Question, found: Candidates) -> Floats:
+    return found.asks
+
+
+def _marked(mark: str) -> Of:
+    """Whether a statement has the mark, for questions that want it."""
+
+    def value(question: Question, found: Candidates) -> Floats:
+        if mark not in question.marks:
+            return np.zeros(len(found), dtype=np.float32)
+        return (found.body_counts[:, question.columns.index(mark)] > 0).astype(np.float32)
+
+    return value
+
+
+_OWN: Final[Mapping[str, Of]] = {
+    "dense": _dense,
+    "dense_context": _dense_context,
+    "bm25": _bm25_body,
+    "bm25_context": _bm25_context,
+    "bm25_around": _bm25_around,
+}
+"""What a statement is worth by its text and what stands around it; `neighbour`, `session` and the like spread this."""
+_BESIDES: Final[Mapping[str, Of]] = {
+    "who": _who,
+    "date": _date,
+    "when": _when,
+    "asks": _asks,
+    "names": _marked(marks.NAME),
+    "numbers": _marked(marks.NUMBER),
+    "titles": _marked(marks.TITLE),
+}
+"""What is added afterwards and does not spread."""
 
 
 def _policy_terms(found: Candidates, policy: MemoryPolicy, now: datetime) -> dict[str, Floats]:
@@ -211,3 +337,40 @@ def best(terms: Mapping[str, Floats], found: Candidates, keep: int) -> list[int]
         kept = np.arange(len(total))
     order = sorted(kept.tolist(), key=lambda row: (-total[row], found.said_at[row], found.ids[row]))
     return order[:keep]
+
+
+def spread_out(
+    terms: dict[str, Floats], rows: Sequence[int], question: Question, found: Candidates, weights: Weights
+) -> list[int]:
+    """Order the best rows so that a question for many things gets them from many occasions; adds the term `again`.
+
+    Args:
+        terms: Of `score`; gets the term `again`, for each of the first `SPREAD_OUT` rows the number of better facts of
+            its session, and `NEXT_TO` more for each one said just before or after it.
+        rows: Rows of the best candidates, best first.
+        question: Nothing is done unless it asks for many things outright.
+        found, weights: As for `score`.
+
+    Returns:
+        The rows, best first.
+    """
+    if question.asks_many < 1.0 or not weights.again or len(rows) < 2:
+        return list(rows)
+    head = np.array(rows[:SPREAD_OUT], dtype=np.int64)
+    total = _total(terms, len(found))[head]
+    session, previous, following = found.session[head], found.previous[head], found.following[head]
+    again = np.zeros(len(head), dtype=np.float32)
+    is_left = np.ones(len(head), dtype=bool)
+    order: list[int] = []
+    for _ in range(len(head)):
+        best_left = int(np.where(is_left, total + weights.again * again, -np.inf).argmax())
+        order.append(best_left)
+        is_left[best_left] = False
+        row = head[best_left]
+        is_beside = (previous == row) | (following == row)
+        again += is_left * ((session == session[best_left]) & (session >= 0)) + is_left * np.float32(NEXT_TO) * is_beside
+    terms["again"] = np.zeros(len(found), dtype=np.float32)
+    terms["again"][head] = weights.again * again
+    spread = [rows[place] for place in order] + list(rows[SPREAD_OUT:])
+    score_of = _total(terms, len(found))
+    return sorted(spread, key=lambda row: -score_of[row])
