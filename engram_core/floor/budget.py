@@ -5,7 +5,8 @@ The tokens of the finished text are counted, wrapper included, and never exceed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Final
@@ -15,10 +16,15 @@ from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.floor.fence import close_fence, defused, open_fence
 from engram_core.floor.unseen import visible
-from engram_core.measure import citations, validity
+from engram_core.measure import citations, validity, words
 from engram_core.measure.dates import RELATIVE_TIME
 
 Count = Callable[[str], int]
+TIGHT: Final = "token_budget"
+LENGTH_COST: Final = 0.05
+"""Score that a line e times as long has to have more, where not every line fits; chosen on development conversations."""
+LEAST_WORDS: Final = 4
+"""Distinct words that a statement has at least to be left out for saying nothing new."""
 
 _LABELLED: Final = frozenset({"tool", "web", "import"})
 FOCUS: Final = 0.7
@@ -107,19 +113,62 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         count: Tokens of a text.
 
     Returns:
-        Facts are taken in rank order, originals of merged facts like any other; one that does not fit is skipped and
-        the next is tried. Lines are rendered oldest first, so that the newest word on a matter stands last; those whose
+        The k best facts where they fit, originals of merged facts like any other; else those that are worth their
+        tokens, best first: one that does not fit is skipped and the next is tried. Lines are rendered oldest first, so that the newest word on a matter stands last; those whose
         day matters follow under day headings.
     """
+    tokens_of = _Counted(count)
+    in_rank_order = _taken(range(len(ranked)), ranked, limits, policy, marker, tokens_of)
+    tight = {place: float(reason.terms["needed"]) for place, reason in in_rank_order.dropped if reason.rule == TIGHT}
+    if not tight:
+        return in_rank_order
+    # Not everything fits: a long line has to be worth the shorter ones that it keeps out.
+    costs = {line.place: float(line.tokens) for line in in_rank_order.lines} | tight
+    order = [*_by_worth(costs, ranked), *(place for place in range(len(ranked)) if place not in costs)]
+    return _taken(order, ranked, limits, policy, marker, tokens_of)
+
+
+class _Counted:
+    """A token counter that counts each text once: the same lines are tried in two orders."""
+
+    def __init__(self, count: Count) -> None:
+        self._count = count
+        self._known: dict[str, int] = {}
+
+    def __call__(self, text: str) -> int:
+        if text not in self._known:
+            self._known[text] = self._count(text)
+        return self._known[text]
+
+
+def _by_worth(costs: Mapping[int, float], ranked: Sequence[Ranked]) -> list[int]:
+    """Places by score less `LENGTH_COST` for the logarithm of their tokens; a replaced fact after what replaces it."""
+    worth: dict[str, float] = {}
+    by_place: dict[int, float] = {}
+    for place in sorted(costs):
+        item = ranked[place]
+        value = item.score - LENGTH_COST * math.log(costs[place])
+        if item.newer is not None and item.newer in worth:
+            value = min(value, worth[item.newer])
+        worth[item.fact.id] = by_place[place] = value
+    return sorted(by_place, key=lambda place: (-by_place[place], place))
+
+
+def _taken(
+    order: Sequence[int], ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker: str, count: Count
+) -> Packed:
+    """Take facts in `order` until k are shown; one that does not fit is skipped and the next is tried."""
     lines: list[Line] = []
     dropped: list[tuple[int, Reason]] = []
     seen: dict[str, int] = {}
+    said: list[tuple[int, frozenset[str]]] = []
     facts_shown: dict[str, float] = {}
     count_shown = 0
     shown: set[str] = set()
     days: set[date] = set()
     spent = count(_render([], ranked, marker, limits))
-    for place, item in enumerate(ranked):
+    for place in order:
+        item = ranked[place]
         reason = ruled_out(item, limits, policy)
         best = facts_shown.get(item.shown_as.id)
         is_another = best is None or item.score < FOCUS * best
@@ -129,6 +178,9 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         text = line_of(item.fact, is_earlier=is_earlier, is_archived=_is_archived(item, limits))
         if reason is None and text in seen:
             reason = Reason("same_text", f"The same words are shown already, at rank {seen[text] + 1}.")
+        own = frozenset(words.tokens(item.fact.text)) if reason is None else frozenset()
+        if reason is None and (told := _told_by(item.fact, own, said, ranked)) is not None:
+            reason = Reason("nothing_new", f"All its words are shown already, at rank {told + 1}.")
         if reason is not None:
             dropped.append((place, reason))
             continue
@@ -145,12 +197,32 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
         if is_new_day:
             days.add(day)
         seen[text] = place
+        said.append((place, own))
         shown.add(item.fact.id)
         facts_shown.setdefault(item.shown_as.id, item.score)
         count_shown += is_another
         lines.append(Line(place, line, tokens, name))
     packed = _trimmed(lines, dropped, ranked, limits, marker, count)
-    return replace(packed, is_full=count_shown >= limits.k and len(packed.lines) == len(lines))
+    best_first = tuple(sorted(packed.lines, key=lambda line: line.place))
+    return replace(packed, lines=best_first, is_full=count_shown >= limits.k and len(packed.lines) == len(lines))
+
+
+def _told_by(
+    fact: Fact, own: frozenset[str], said: Sequence[tuple[int, frozenset[str]]], ranked: Sequence[Ranked]
+) -> int | None:
+    """The place of a shown line of the same speaker that holds every word of `fact`, small words included; None if none.
+
+    Short statements are left alone: what "yes" says hangs on where it stands. So are such as "yesterday" on another day.
+    """
+    if len(own) < LEAST_WORDS:
+        return None
+    for place, theirs in said:
+        other = ranked[place].fact
+        is_same_day = other.said_at.date() == fact.said_at.date()
+        if own <= theirs and other.speaker == fact.speaker and other.origin.channel == fact.origin.channel:
+            if is_same_day or RELATIVE_TIME.search(fact.text) is None:
+                return place
+    return None
 
 
 def _bare(text: str) -> str:
@@ -159,7 +231,7 @@ def _bare(text: str) -> str:
 
 def _does_not_fit(needed: int, left: int) -> Reason:
     line = f"It needs {needed} tokens and {max(left, 0)} are left in the budget."
-    return Reason("token_budget", line, {"needed": needed, "left": max(left, 0)})
+    return Reason(TIGHT, line, {"needed": needed, "left": max(left, 0)})
 
 
 def _trimmed(
