@@ -1,12 +1,12 @@
-"""What each ranking term is worth: evidence found with one weight at 0, paired with the full ranking, question by question.
+"""What each ranking term is worth: evidence found with its weight at 0, paired with the full ranking by question.
 
     python -m benchmarks.ablation [--data FILE] [--files FOLDER] [--long] [--terms NAME ...]
 
-Prints the change of R@10, NDCG@10 and R@256t (docs/recall.md) when a term is switched off, with 95 % bootstrap intervals
-over questions (5,000 resamples, fixed seed; adversarial questions left out). Everything is asked through `Design.retrieve`
-over the store's own view, so that candidates, statistics and links are the real ones. `--files` names the folder of a
-sentence encoder (`engram_core.SentenceFiles`) to use in place of the offline default. `--long` joins five to ten turns into
-one message each, as assistants write them.
+Prints the change of R@10, NDCG@10 and R@256t (docs/recall.md) when a term is switched off, with 95 % bootstrap
+intervals over questions (5,000 resamples, fixed seed; adversarial questions left out). Everything is asked through
+`Design.retrieve` over the store's own view, so that candidates, statistics and links are the real ones. `--files` names
+the folder of a sentence encoder (`engram_core.SentenceFiles`) to use in place of the offline default. `--long` joins
+five to ten turns into one message each, as assistants write them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 
 
 def longer(conversation: Conversation) -> Conversation:
-    """The same conversation in messages of five to ten turns, alternately the user's and the assistant's, without speakers."""
+    """The same conversation in messages of five to ten turns, by user and assistant in turn, without speakers."""
     rng = random.Random(conversation.id)
     home: dict[str, str] = {}
     sessions = []
@@ -81,6 +81,23 @@ def variants(terms: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {name: off for name, off in wanted.items() if not terms or name in terms}
 
 
+class _Seen:
+    """A view whose candidates are gathered once: what is switched off changes how they are ranked, not what is found."""
+
+    def __init__(self, view: Any) -> None:
+        self._view = view
+        self._candidates: Any = None
+        self.policy = view.policy
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._view, name)
+
+    def candidates(self, ask: Any) -> Any:
+        if self._candidates is None:
+            self._candidates = self._view.candidates(ask)
+        return self._candidates
+
+
 def rows_of(conversation: Conversation, offs: Mapping[str, tuple[str, ...]], embedder: Any) -> Iterator[dict[str, Any]]:
     """For each question with evidence its category and, for the full ranking ("") and each variant, the metrics."""
     with Engram.open(":memory:", embedder=embedder) as store:
@@ -93,11 +110,13 @@ def rows_of(conversation: Conversation, offs: Mapping[str, tuple[str, ...]], emb
             if not question.evidence:
                 continue
             row: dict[str, Any] = {"category": question.category}
+            view, _ = view_of(context, memory.scope, NOW, readable=[memory.scope], policy=policy)
+            seen = _Seen(view)
             for name, off in {"": (), **offs}.items():
                 weights = replace(rank.Weights(), **{term: 0.0 for term in off if term != "importance"})
                 mine = policy.changed(importance_weight=0.0) if "importance" in off else policy
-                view, _ = view_of(context, memory.scope, NOW, readable=[memory.scope], policy=mine)
-                found = Pipeline(weights=weights).retrieve(Query(question.text, DEPTH, NOW), view)
+                seen.policy = mine
+                found = Pipeline(weights=weights).retrieve(Query(question.text, DEPTH, NOW), seen)
                 newer = {
                     link.older: succession.Newer(link.newer, link.probability)
                     for link in context.ledger.links([item.fact_id for item in found])

@@ -73,7 +73,16 @@ if TYPE_CHECKING:
     from engram_core.operations.schedule import Schedule
     from engram_core.operations.sleep import ScopeNight, SleepReport
     from engram_core.operations.usage import UsageReport
-    from engram_core.ports import Decision, Embedder, LanguageModel, Passage, PolicyVersion, Source, TokenCounter
+    from engram_core.ports import (
+        Decision,
+        Embedder,
+        LanguageModel,
+        Passage,
+        PolicyVersion,
+        Reranker,
+        Source,
+        TokenCounter,
+    )
     from engram_core.turns import DEFAULT_MAX_OPEN, DEFAULT_TIMEOUT_S, Alarm, NamedTurns, Turn, Turns, turn_name
 
 __version__ = "0.1.0"
@@ -112,7 +121,9 @@ _HOMES = {
     "operations.schedule": ("Schedule",),
     "operations.sleep": ("ScopeNight", "SleepReport"),
     "operations.usage": ("UsageReport",),
-    "ports": ("Decision", "Embedder", "LanguageModel", "Passage", "PolicyVersion", "Source", "TokenCounter"),
+    "ports": (
+        "Decision", "Embedder", "LanguageModel", "Passage", "PolicyVersion", "Reranker", "Source", "TokenCounter",
+    ),
     "operations.erase": ("ErasureReport",),
     "keeping": ("Hold",),
     "operations.residue": ("Residue",),
@@ -129,11 +140,11 @@ __all__ = [
     "InvalidDesign", "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel", "Lapse", "Likeness", "MAX_K",
     "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "NamedTurns", "OnHold", "Origin",
     "Outcome", "Passage", "PolicyChange", "PolicyVersion", "PrincipalSource", "Proposal", "ProposalNotFound", "Query",
-    "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Reflection", "Release", "Residue", "Restore", "Reweigh",
-    "SandboxUnavailable", "Schedule", "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource", "Scored", "ScoredFact",
-    "SentenceFiles", "SleepReport", "Slot", "Source", "Split", "Statistics", "Status", "StoreClosed",
-    "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Update", "Usage", "UsageReport", "View", "Vouch",
-    "bind", "default_engram", "strip_citations", "turn_name",
+    "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Reflection", "Release", "Reranker", "Residue",
+    "Restore", "Reweigh", "SandboxUnavailable", "Schedule", "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource",
+    "Scored", "ScoredFact", "SentenceFiles", "SleepReport", "Slot", "Source", "Split", "Statistics", "Status",
+    "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Update", "Usage", "UsageReport",
+    "View", "Vouch", "bind", "default_engram", "strip_citations", "turn_name",
 ]  # fmt: skip
 
 

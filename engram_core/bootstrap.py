@@ -21,7 +21,7 @@ from engram_core.operations.background import Worker
 from engram_core.operations.compare import Question
 from engram_core.operations.context import Context
 from engram_core.operations.erase import catch_up
-from engram_core.ports import Clock, Finder, LanguageModel, Ledger, NewId, Source, StoreEmbedder, TokenCounter
+from engram_core.ports import Clock, Finder, LanguageModel, Ledger, NewId, Reranker, Source, StoreEmbedder, TokenCounter
 
 MEMORY_URL = ":memory:"
 EMBEDDER = "embedder"
@@ -39,6 +39,7 @@ def open_store(
     index: str | None,
     embedder: Any,
     model: Any,
+    reranker: Any = None,
     token_counter: Any,
     owner: str,
     guards: tuple[Guard, ...],
@@ -51,6 +52,7 @@ def open_store(
     """Build a store from its parts; see `Engram.open`."""
     from engram_core.models.bridges import as_embedder  # noqa: PLC0415 - loads lazily with the first store
     from engram_core.models.language import as_language_model  # noqa: PLC0415
+    from engram_core.models.reranking import as_reranker  # noqa: PLC0415
     from engram_core.models.sealed import SealedEmbedder  # noqa: PLC0415
     from engram_core.models.sources import as_sources  # noqa: PLC0415
     from engram_core.models.tokens import token_counter as counting  # noqa: PLC0415
@@ -85,6 +87,7 @@ def open_store(
             ids=ids,
             rng=rng,
             model=as_language_model(model) if model is not None else None,
+            reranker=as_reranker(reranker) if reranker is not None else None,
             sources=known_sources,
             guards=guards,
         )
@@ -120,6 +123,7 @@ def _context(
     ids: NewId | None = None,
     rng: random.Random | None = None,
     model: LanguageModel | None = None,
+    reranker: Reranker | None = None,
     sources: Sequence[tuple[Scope | None, Source]] = (),
     guards: tuple[Guard, ...] = (),
 ) -> Context:
@@ -147,6 +151,7 @@ def _context(
         answerer=answer,
         sources=sources,
         guards=guards,
+        reranker=reranker,
     )
 
 

@@ -80,6 +80,7 @@ class Engram(StorePrivacy):
         index: str | None = None,
         embedder: Any = None,
         model: Any = None,
+        reranker: Any = None,
         token_counter: Any = None,
         owner: str = "user:owner",
         guards: Sequence[Guard] = (),
@@ -100,6 +101,9 @@ class Engram(StorePrivacy):
                 callable from a list of strings to vectors, or an `engram_core.Embedder`.
             model: None, or a LangChain chat model, a LlamaIndex LLM, a callable from prompt to text, or an
                 `engram_core.LanguageModel`. It extracts facts in the background; recall never calls it.
+            reranker: None, or a LangChain document compressor or cross-encoder, a LlamaIndex node postprocessor, a
+                callable from a question and texts to scores, or an `engram_core.Reranker`. It reads the best 40
+                candidates of each recall, for two seconds at most; without its answer the plain order holds.
             token_counter: None, or a callable from text to a count.
             owner: The principal that owns the store, fixed when the store is created.
             guards: Outside detectors. Each gets a text and its `Origin` before the text is stored or embedded, in the
@@ -126,6 +130,7 @@ class Engram(StorePrivacy):
             index=index,
             embedder=embedder,
             model=model,
+            reranker=reranker,
             token_counter=token_counter,
             owner=owner,
             guards=tuple(guards),

@@ -59,6 +59,17 @@ class LanguageModel(Protocol):
     def complete(self, prompt: str) -> str: ...
 
 
+class Reranker(Protocol):
+    """Judges how well texts answer a question, reading both together. Asked during a recall if the store has one."""
+
+    @property
+    def name(self) -> str: ...
+
+    def rerank(self, question: str, texts: Sequence[str]) -> Sequence[float]:
+        """One score per text, higher for better, on any scale. Raises ModelFailed."""
+        ...
+
+
 class TokenCounter(Protocol):
     """Counts tokens. Never touches the network."""
 

@@ -112,6 +112,9 @@ class MemoryPolicy(BaseModel):
     usefulness_weight: float = _share(
         0.25, "Score added per unit of usefulness above that of a fact without verdicts; 0 learns nothing.", "score"
     )
+    rerank_weight: float = _share(
+        0.5, "Score added to the one that the store's reranker likes best; 0 does without it.", "score"
+    )
     priority_weight: float = _share(0.05, "Score added to kinds in prioritize_types.", "score")
     cluster_similarity: float = _share(0.8, "Cosine above which the night sees facts as related.", "cosine")
     cluster_size: int = _number(5, 2, 1000, "facts", "Facts in a cluster before it is consolidated.")

@@ -90,8 +90,9 @@ class Recall:
         tokens: Tokens of `text`, wrapper included, by `token_counter`.
         facts: Best first.
         dropped: Every other candidate that was ranked, with the rule that dropped it.
-        degraded: True when the vector index could not be asked and exact search answered.
+        degraded: True when the index, the embedder or the reranker could not be asked and the recall went on without.
         stages: Milliseconds spent in embed, candidates, score, hydrate, render and record.
+        notes: What went wrong with the reranker, if anything did.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Recall:
     degraded: bool = False
     token_counter: str = ""
     stages: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[ScoredFact]:
         return iter(self.facts)

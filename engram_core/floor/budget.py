@@ -22,7 +22,7 @@ from engram_core.measure.dates import RELATIVE_TIME
 Count = Callable[[str], int]
 TIGHT: Final = "token_budget"
 LENGTH_COST: Final = 0.05
-"""Score that a line e times as long has to have more, where not every line fits; chosen on development conversations."""
+"""Score that a line e times as long has to have more, where not all fit; chosen on development conversations."""
 LEAST_WORDS: Final = 4
 """Distinct words that a statement has at least to be left out for saying nothing new."""
 
@@ -114,8 +114,8 @@ def pack(ranked: Sequence[Ranked], limits: Limits, policy: MemoryPolicy, marker:
 
     Returns:
         The k best facts where they fit, originals of merged facts like any other; else those that are worth their
-        tokens, best first: one that does not fit is skipped and the next is tried. Lines are rendered oldest first, so that the newest word on a matter stands last; those whose
-        day matters follow under day headings.
+        tokens, best first: one that does not fit is skipped and the next is tried. Lines are rendered oldest first, so
+        that the newest word on a matter stands last; those whose day matters follow under day headings.
     """
     tokens_of = _Counted(count)
     in_rank_order = _taken(range(len(ranked)), ranked, limits, policy, marker, tokens_of)
@@ -210,18 +210,18 @@ def _taken(
 def _told_by(
     fact: Fact, own: frozenset[str], said: Sequence[tuple[int, frozenset[str]]], ranked: Sequence[Ranked]
 ) -> int | None:
-    """The place of a shown line of the same speaker that holds every word of `fact`, small words included; None if none.
+    """The place of a shown line of the same speaker that holds every word of `fact`, small ones included; or None.
 
-    Short statements are left alone: what "yes" says hangs on where it stands. So are such as "yesterday" on another day.
+    Short statements are left alone: what "yes" says hangs on where it stands. So is "yesterday" said on another day.
     """
     if len(own) < LEAST_WORDS:
         return None
     for place, theirs in said:
         other = ranked[place].fact
         is_same_day = other.said_at.date() == fact.said_at.date()
-        if own <= theirs and other.speaker == fact.speaker and other.origin.channel == fact.origin.channel:
-            if is_same_day or RELATIVE_TIME.search(fact.text) is None:
-                return place
+        is_same_voice = other.speaker == fact.speaker and other.origin.channel == fact.origin.channel
+        if own <= theirs and is_same_voice and (is_same_day or RELATIVE_TIME.search(fact.text) is None):
+            return place
     return None
 
 

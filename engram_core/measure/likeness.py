@@ -70,7 +70,7 @@ def spread(vectors: Sequence[Sequence[float]] | Floats) -> tuple[float, float]:
         vectors: Unit vectors of `SENTENCES`, shape (len(SENTENCES), d).
 
     Returns:
-        The mean cosine of unrelated pairs and that of pairs about one matter, the latter at least `LEAST_SPREAD` higher.
+        The mean cosine of unrelated pairs and that of pairs about one matter, which is at least `LEAST_SPREAD` more.
     """
     values = np.asarray(vectors, dtype=np.float32).reshape(len(PAIRS), 2, -1)
     together = float(np.einsum("pd,pd->p", values[:, 0], values[:, 1]).mean())

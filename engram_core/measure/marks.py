@@ -38,7 +38,8 @@ _WANTS_TITLE = re.compile(
 
 _MANY = re.compile(r"\b(?:how many|both|in common)\b")
 _OPENING = re.compile(
-    r"(?:in )?(?:what|which)(?: are)?(?: (?:the|some|all|of|kinds?|types?|other|different|new|similar))*((?: [a-z’'+-]+){1,3})"
+    r"(?:in )?(?:what|which)(?: are)?(?: (?:the|some|all|of|kinds?|types?|other|different|new|similar))*"
+    r"((?: [a-z’'+-]+){1,3})"
 )
 _VERBS: Final = frozenset("is was did does do has have had are were would might could can to".split())
 _SINGULAR_S: Final = frozenset("this his is was does has yes us always as".split())

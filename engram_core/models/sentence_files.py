@@ -32,7 +32,7 @@ _TYPES: Final = {"F32": "<f4", "F16": "<f2", "F64": "<f8"}
 
 
 class SentenceFiles:
-    """An embedder of a folder with `config.json`, `model.safetensors` and `tokenizer.json`, as sentence-transformers save.
+    """An embedder of a folder with `config.json`, `model.safetensors` and `tokenizer.json`, by sentence-transformers.
 
     For models of the BERT family with mean pooling, such as all-MiniLM-L6-v2. The files are read at first use, and
     nothing is ever downloaded. On one core a model of MiniLM's size takes some 5 ms for a short text.
@@ -147,7 +147,7 @@ class SentenceFiles:
 
 
 def _gelu(values: Floats) -> Floats:
-    """x * Phi(x), the error function by formula 7.1.26 of Abramowitz and Stegun (off by 1.5e-7 at most)."""
+    """X * Phi(x), the error function by formula 7.1.26 of Abramowitz and Stegun (off by 1.5e-7 at most)."""
     scaled = np.abs(values) * np.float32(1 / math.sqrt(2))
     t = 1.0 / (1.0 + np.float32(0.3275911) * scaled)
     series = t * (

@@ -20,7 +20,18 @@ from engram_core.floor.echo import Heard
 from engram_core.operations.calibrate import Calibration
 from engram_core.operations.learned import Learned
 from engram_core.operations.quotas import Quotas
-from engram_core.ports import Clock, Finder, LanguageModel, Ledger, NewId, Reading, Source, StoreEmbedder, TokenCounter
+from engram_core.ports import (
+    Clock,
+    Finder,
+    LanguageModel,
+    Ledger,
+    NewId,
+    Reading,
+    Reranker,
+    Source,
+    StoreEmbedder,
+    TokenCounter,
+)
 
 _REMEMBERED_SCOPES = 1_000
 _REMEMBERED_RECALLS = 6
@@ -134,6 +145,7 @@ class Context:
     quotas: Quotas = field(default_factory=Quotas)
     guards: tuple[Guard, ...] = ()
     calibration: Calibration = field(default_factory=Calibration)
+    reranker: Reranker | None = None
 
     def design(self, name: str) -> Design:
         """The design a policy names. Raises InvalidPolicy if it is not installed."""

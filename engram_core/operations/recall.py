@@ -21,6 +21,7 @@ from engram_core.operations import gate
 from engram_core.operations.add import view_of
 from engram_core.operations.context import Context
 from engram_core.operations.past import PastView, Time, stand_ins
+from engram_core.operations.rerank import RERANKED, reranked
 from engram_core.ports import PolicyVersion, RecallRow
 
 MAX_K = 300
@@ -107,6 +108,8 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
     ranking = context.design(policy.policy.design).retrieve(Query(asked.text, asked.k, time.moment, asked.kinds), view)
     watch.lap("score", view.spent)
     newer_of = _newer_of(context, [item.fact_id for item in ranking], time)
+    ranking, note = _reranked(context, ranking, frozenset(readable), asked, policy.policy)
+    watch.lap("rerank" if context.reranker is not None else "score")
     ranking = succession.placed(ranking, newer_of) if newer_of else ranking
     choice = _chosen(context, list(ranking), frozenset(readable), asked, policy.policy, time, watch, newer_of)
     packed = choice.packed
@@ -117,9 +120,10 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
         tokens=packed.tokens,
         facts=_shown(choice),
         dropped=tuple(_losers(choice, asked)),
-        degraded=view.degraded,
+        degraded=view.degraded or note is not None,
         token_counter=context.counter.name,
         stages=watch.stages,
+        notes=() if note is None else (note,),
     )
     watch.lap("render")
     _record(context, result, scope, principal, asked, now, policy)
@@ -167,6 +171,16 @@ def _chosen(
         if reach >= len(ranking) or packed.is_full:
             return _Choice(scored, ranked, packed, gone, ranking[reach:])
         reach = len(ranking)
+
+
+def _reranked(
+    context: Context, ranking: Sequence[Scored], readable: frozenset[Scope], asked: Asked, policy: MemoryPolicy
+) -> tuple[Sequence[Scored], str | None]:
+    """The ranking after the store's reranker, if it has one; and what went wrong with it."""
+    if context.reranker is None or not policy.rerank_weight:
+        return ranking, None
+    facts = {fact.id: fact for fact in context.ledger.facts([item.fact_id for item in ranking[:RERANKED]])}
+    return reranked(ranking, facts, readable, asked.text, context.reranker, policy.rerank_weight)
 
 
 def _newer_of(context: Context, ids: Sequence[str], time: Time) -> dict[str, succession.Newer]:

@@ -23,7 +23,7 @@ AROUND = ((1, 0.7), (2, 0.4))
 NEIGHBOUR_WORDS = 15
 """Stems of a neighbour that count at most in `bm25_around`."""
 RELATED: Final = 0.57
-"""Value of `dense` for texts about one matter; what the embedders that the weights were chosen with give by themselves."""
+"""Value of `dense` for texts about one matter: what embedders that the weights were chosen with give as they are."""
 NEXT_TO = 1.5
 """What a better fact next to a fact counts in `again`, beside the 1 that it counts as one of the same session."""
 SPREAD_OUT = 80
@@ -368,7 +368,9 @@ def spread_out(
         is_left[best_left] = False
         row = head[best_left]
         is_beside = (previous == row) | (following == row)
-        again += is_left * ((session == session[best_left]) & (session >= 0)) + is_left * np.float32(NEXT_TO) * is_beside
+        again += (
+            is_left * ((session == session[best_left]) & (session >= 0)) + is_left * np.float32(NEXT_TO) * is_beside
+        )
     terms["again"] = np.zeros(len(found), dtype=np.float32)
     terms["again"][head] = weights.again * again
     spread = [rows[place] for place in order] + list(rows[SPREAD_OUT:])

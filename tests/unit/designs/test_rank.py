@@ -144,7 +144,7 @@ def test_what_leads_to_a_better_match_steps_back():
 
 def marked(bodies, question, **more):
     """Candidates with the marks of their bodies, and the question that asks for its own."""
-    found, stems = candidates(bodies, **more)
+    found, _stems = candidates(bodies, **more)
     asked = rank.Question.of(words.stems(question), None, question, frozenset())
     every = [[*words.stems(body), *marks.of_statement(body)] for body in bodies]
     counts = np.array([[own.count(name) for name in asked.columns] for own in every], dtype=np.float32)
@@ -172,7 +172,8 @@ def test_a_question_for_many_things_looks_at_many_sessions():
     rows = rank.best(terms_, found, 4)
     assert rows[-1] == 3
     spread = rank.spread_out(terms_, rows, asked, found, rank.Weights(session=0, scattered=0, again=-0.5))
-    assert spread[1] == 3 and sorted(spread) == sorted(rows)
+    assert spread[1] == 3
+    assert sorted(spread) == sorted(rows)
     total = sum(terms_.values())
     assert [total[row] for row in spread] == sorted(total, reverse=True), "scores still sum up, and order the facts"
     assert terms_["again"].tolist() == pytest.approx([0.0, -0.5, -1.0, 0.0])

@@ -30,7 +30,7 @@ def weights(rng):
     }
     for layer in range(LAYERS):
         at = f"encoder.layer.{layer}."
-        shapes = {name: (WIDTH, WIDTH) for name in ("query", "key", "value")}
+        shapes = dict.fromkeys(("query", "key", "value"), (WIDTH, WIDTH))
         for name, shape in shapes.items():
             held |= {
                 f"{at}attention.self.{name}.weight": of(*shape),
@@ -134,7 +134,8 @@ def test_it_computes_what_the_model_says(folder):
     texts = ["Alice moved to Lisbon", "cats purr", "Alice moved to Lisbon where cats purr is to", ""]
     ids = [[2, 4, 5, 6, 7, 3], [2, 8, 9, 3], [2, 4, 5, 6, 7, 10, 8, 9, 11, 6, 3], [2, 3]]
     found = SentenceFiles(folder, max_tokens=LONGEST).embed(texts)
-    assert found.shape == (4, WIDTH) and found.dtype == np.float32
+    assert found.shape == (4, WIDTH)
+    assert found.dtype == np.float32
     for row, tokens in zip(found, ids, strict=True):
         assert np.allclose(row, by_hand(held, tokens), atol=2e-5)
 
