@@ -82,7 +82,7 @@ def variants(terms: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 class _Seen:
-    """A view whose candidates are gathered once: what is switched off changes how they are ranked, not what is found."""
+    """A view whose candidates are gathered once: switching terms off changes how they are ranked, not what is found."""
 
     def __init__(self, view: Any) -> None:
         self._view = view
