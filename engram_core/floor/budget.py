@@ -231,7 +231,7 @@ def _bare(text: str) -> str:
 
 def _does_not_fit(needed: int, left: int) -> Reason:
     line = f"It needs {needed} tokens and {max(left, 0)} are left in the budget."
-    return Reason(TIGHT, line, {"needed": needed, "left": max(left, 0)})
+    return Reason("token_budget", line, {"needed": needed, "left": max(left, 0)})
 
 
 def _trimmed(

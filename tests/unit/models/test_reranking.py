@@ -115,10 +115,11 @@ def test_a_hanging_reranker_is_not_waited_for_nor_asked_again_and_again():
 def test_its_opinion_is_one_term_and_the_order_follows():
     with Engram.open(":memory:", reranker=lambda q, t: [100.0 if "chess" in text else -5.0 for text in t]) as store:
         memory = store.memory("home")
+        memory.set_policy(rerank_weight=1.0)
         memory.add(["Ana plays chess on Mondays.", "Ana drinks green tea in the morning.", "Ana has tea for guests."])
         found = memory.recall("What tea does Ana drink?")
         assert found.facts[0].fact.text == "Ana plays chess on Mondays."
-        assert found.facts[0].terms["rerank"] == 0.5
+        assert found.facts[0].terms["rerank"] == 1.0
         assert all("rerank" not in item.terms for item in found.facts[1:])
         assert all(sum(item.terms.values()) == pytest.approx(item.score) for item in found)
         assert (found.degraded, found.notes) == (False, ())
