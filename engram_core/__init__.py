@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from engram_core.binding import DEFAULT_K, MAX_K, Binding, BindingSource, Bound, PrincipalSource, ScopeSource, bind
     from engram_core.bootstrap import shared as default_engram
     from engram_core.design import Alike, Ask, Candidates, Design, Likeness, Statistics, View
+    from engram_core.domain.access import AccessExplanation, Grant
+    from engram_core.domain.audit import AuditEntry, AuditHead, AuditRow, Verification
     from engram_core.domain.change import (
         Absorb,
         Add,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
         Vouch,
     )
     from engram_core.domain.errors import (
+        AccessDenied,
         ChangeRefused,
         DesignFailed,
         EmbedderMismatch,
@@ -90,14 +93,17 @@ __version__ = "0.1.0"
 _HOMES = {
     "binding": ("Binding", "BindingSource", "Bound", "DEFAULT_K", "MAX_K", "PrincipalSource", "ScopeSource", "bind"),
     "design": ("Alike", "Ask", "Candidates", "Design", "Likeness", "Statistics", "View"),
+    "domain.access": ("AccessExplanation", "Grant"),
+    "domain.audit": ("AuditEntry", "AuditHead", "AuditRow", "Verification"),
     "domain.change": (
         "Absorb", "Add", "Archive", "Change", "Consolidate", "Draft", "Edit", "Ignore", "Merge", "Release", "Restore",
         "Reweigh", "Split", "Supersede", "Update", "Vouch",
     ),
     "domain.errors": (
-        "ChangeRefused", "DesignFailed", "EmbedderMismatch", "EmbeddingFailed", "EngramError", "FactNotFound",
-        "IndexUnavailable", "InvalidDesign", "InvalidInput", "InvalidPolicy", "InvalidScope", "MissingExtra",
-        "ModelFailed", "OnHold", "ProposalNotFound", "RecallNotFound", "SandboxUnavailable", "SchemaTooNew",
+        "AccessDenied", "ChangeRefused", "DesignFailed", "EmbedderMismatch", "EmbeddingFailed", "EngramError",
+        "FactNotFound", "IndexUnavailable", "InvalidDesign", "InvalidInput", "InvalidPolicy", "InvalidScope",
+        "MissingExtra", "ModelFailed", "OnHold", "ProposalNotFound", "RecallNotFound", "SandboxUnavailable",
+        "SchemaTooNew",
         "StoreClosed", "StoreUnavailable",
     ),
     "domain.fact": ("Fact", "Origin", "Slot", "Status"),
@@ -132,11 +138,12 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Absorb", "Add", "AddResult", "Alarm", "Alike", "Archive", "Ask", "Binding", "BindingSource", "Bound", "Brief",
-    "CITE_INSTRUCTION", "Candidates", "Change", "ChangeRefused", "Consolidate", "Consolidation", "DEFAULT_K",
-    "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "DesignFailed", "DesignSpec", "Draft", "Dropped",
-    "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "ErasureReport",
-    "Fact", "FactExplanation", "FactNotFound", "Gap", "Guard", "GuardVerdict", "Hold", "Ignore", "IndexUnavailable",
+    "Absorb", "AccessDenied", "AccessExplanation", "Add", "AddResult", "Alarm", "Alike", "Archive", "Ask",
+    "AuditEntry", "AuditHead", "AuditRow", "Binding", "BindingSource", "Bound", "Brief", "CITE_INSTRUCTION",
+    "Candidates", "Change", "ChangeRefused", "Consolidate", "Consolidation", "DEFAULT_K", "DEFAULT_MAX_OPEN",
+    "DEFAULT_TIMEOUT_S", "Decision", "Design", "DesignFailed", "DesignSpec", "Draft", "Dropped", "Edit", "Embedder",
+    "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "ErasureReport", "Fact",
+    "FactExplanation", "FactNotFound", "Gap", "Grant", "Guard", "GuardVerdict", "Hold", "Ignore", "IndexUnavailable",
     "InvalidDesign", "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel", "Lapse", "Likeness", "MAX_K",
     "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "NamedTurns", "OnHold", "Origin",
     "Outcome", "Passage", "PolicyChange", "PolicyVersion", "PrincipalSource", "Proposal", "ProposalNotFound", "Query",
@@ -144,7 +151,7 @@ __all__ = [
     "Restore", "Reweigh", "SandboxUnavailable", "Schedule", "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource",
     "Scored", "ScoredFact", "SentenceFiles", "SleepReport", "Slot", "Source", "Split", "Statistics", "Status",
     "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Update", "Usage", "UsageReport",
-    "View", "Vouch", "bind", "default_engram", "strip_citations", "turn_name",
+    "Verification", "View", "Vouch", "bind", "default_engram", "strip_citations", "turn_name",
 ]  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from engram_core.operations.background import Worker
 from engram_core.operations.compare import Question
 from engram_core.operations.context import Context
 from engram_core.operations.erase import catch_up
+from engram_core.operations.recorder import Recorder
+from engram_core.operations.warden import Rulebook
 from engram_core.ports import Clock, Finder, LanguageModel, Ledger, NewId, Reranker, Source, StoreEmbedder, TokenCounter
 
 MEMORY_URL = ":memory:"
@@ -43,6 +45,7 @@ def open_store(
     token_counter: Any,
     owner: str,
     guards: tuple[Guard, ...],
+    audit: str,
     exact_limit: int,
     clock: Clock | None,
     ids: NewId | None,
@@ -77,6 +80,7 @@ def open_store(
             fingerprint=lambda: ledger.setting(EMBEDDER) or sealed.name,
             exact_limit=exact_limit,
         )
+        recorder = Recorder(ledger.audit, audit)
         context = _context(
             ledger,
             finder,
@@ -86,6 +90,7 @@ def open_store(
             clock=clock,
             ids=ids,
             rng=rng,
+            recorder=recorder,
             model=as_language_model(model) if model is not None else None,
             reranker=as_reranker(reranker) if reranker is not None else None,
             sources=known_sources,
@@ -97,8 +102,11 @@ def open_store(
     worker = Worker(context)
 
     def close() -> None:
-        finder.close()
-        ledger.close()
+        try:
+            recorder.close()
+        finally:
+            finder.close()
+            ledger.close()
 
     store = Engram(context, worker, close, url=url)
     try:
@@ -122,6 +130,7 @@ def _context(
     clock: Clock | None = None,
     ids: NewId | None = None,
     rng: random.Random | None = None,
+    recorder: Recorder | None = None,
     model: LanguageModel | None = None,
     reranker: Reranker | None = None,
     sources: Sequence[tuple[Scope | None, Source]] = (),
@@ -152,6 +161,8 @@ def _context(
         sources=sources,
         guards=guards,
         reranker=reranker,
+        rules=Rulebook(ledger.access, owner),
+        audit=recorder or Recorder(ledger.audit, "off"),
     )
 
 

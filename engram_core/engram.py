@@ -12,6 +12,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
+from engram_core.domain.access import AccessExplanation, Grant, Verb, principal_named, verb_named
+from engram_core.domain.audit import AuditHead, AuditRow, Verification
 from engram_core.domain.errors import InvalidInput, StoreClosed
 from engram_core.domain.fact import Fact, Status
 from engram_core.domain.gap import Gap
@@ -21,17 +23,19 @@ from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.recall import AddResult, Recall, Usage
 from engram_core.domain.scope import Scope
 from engram_core.floor import legality
+from engram_core.operations import access as accessing
 from engram_core.operations import add as adding
 from engram_core.operations import brief as briefing
 from engram_core.operations import consolidate as consolidating
 from engram_core.operations import doctor as doctoring
-from engram_core.operations import edit, gate
+from engram_core.operations import edit, gate, warden
 from engram_core.operations import explain as explaining
 from engram_core.operations import observe as observing
 from engram_core.operations import policy as policing
 from engram_core.operations import quarantine as quarantining
 from engram_core.operations import recall as recalling
 from engram_core.operations import reflect as reflecting
+from engram_core.operations import share as sharing
 from engram_core.operations import sleep as sleeping
 from engram_core.operations import split as splitting
 from engram_core.operations import usage as reporting
@@ -84,6 +88,7 @@ class Engram(StorePrivacy):
         token_counter: Any = None,
         owner: str = "user:owner",
         guards: Sequence[Guard] = (),
+        audit: str = "batched",
         exact_limit: int = DEFAULT_EXACT_LIMIT,
         sources: Any = None,
         clock: Clock | None = None,
@@ -109,6 +114,8 @@ class Engram(StorePrivacy):
             guards: Outside detectors. Each gets a text and its `Origin` before the text is stored or embedded, in the
                 thread that adds, and returns None or a `GuardVerdict`. What one fails on is treated as the policy's
                 `on_guard_failure` says.
+            audit: How reads are noted: `strict` before each answer, `batched` within about a second and at `close`, or
+                `off`. What changes the store, refusals and alarms are noted always.
             exact_limit: Facts up to which a scope is scanned whole, in memory; a larger one gets a collection in the
                 index. 0 means every scope does.
             sources: Where `reflect` may look for what memory is missing, for every scope: a list of paths (text files,
@@ -134,6 +141,7 @@ class Engram(StorePrivacy):
             token_counter=token_counter,
             owner=owner,
             guards=tuple(guards),
+            audit=audit,
             exact_limit=exact_limit,
             sources=sources,
             clock=clock,
@@ -220,21 +228,27 @@ class Engram(StorePrivacy):
 
         Args:
             scope: A path such as `acme/support/alice`.
-            principal: `user:…`, `agent:…` or `service:…`; default the store's owner. Any other principal recalls
-                from this very scope only; the owner also from the scopes above it.
+            principal: `user:…`, `agent:…` or `service:…`; default the store's owner. Any other principal may do what
+                it was granted (`grant`), and nothing else.
 
         Raises:
             InvalidScope, InvalidInput: The scope or principal is malformed.
         """
-        return Memory(self, Scope.coerce(scope), _principal(principal) if principal is not None else self.owner)
+        return Memory(self, Scope.coerce(scope), self._who(principal))
 
-    def scopes(self) -> list[str]:
-        """Paths of the scopes that hold facts or a policy."""
-        return [state.scope.path for state in self.context.ledger.scopes()]
+    def scopes(self, *, principal: str | None = None) -> list[str]:
+        """Paths of the scopes that hold facts or a policy; with a principal, of those it may read."""
+        states = self.context.ledger.scopes()
+        if principal is None:
+            return [state.scope.path for state in states]
+        who, at = self._who(principal), self.context.clock()
+        allowed = self.context.rules.current().allowance
+        return [state.scope.path for state in states if allowed(who, "read", state.scope, at) is not None]
 
     def flush(self, timeout: float = 60.0) -> bool:
         """Wait until background work is done and the index has caught up; False if it did not in `timeout` seconds."""
         done = self._run_worker(timeout)
+        self.context.audit.flush()
         return self.context.finder.flush(timeout) and done
 
     def _run_worker(self, timeout: float) -> bool:
@@ -264,7 +278,13 @@ class Engram(StorePrivacy):
         return self.context.ledger.screening.quarantined(where, below=True, limit=limit, after=after)
 
     def usage(
-        self, scope: Scope | str | None = None, *, top: int = 10, days: float = 90.0, now: datetime | None = None
+        self,
+        scope: Scope | str | None = None,
+        *,
+        top: int = 10,
+        days: float = 90.0,
+        principal: str | None = None,
+        now: datetime | None = None,
     ) -> reporting.UsageReport:
         """What was stored, recalled and used: of a scope and all below it, or of the whole store.
 
@@ -272,6 +292,7 @@ class Engram(StorePrivacy):
             scope: A path; None for every scope.
             top: Facts in each of the lists `most_useful`, `never_used` and `never_recalled`, 0 to 1,000.
             days: How far back the weekly verdicts go, 0 to 36,500.
+            principal: Who asks; default the owner. What it may not read is left out.
             now: The time of the call, for replays.
 
         Raises:
@@ -279,7 +300,7 @@ class Engram(StorePrivacy):
         """
         where = Scope.coerce(scope) if scope is not None else None
         at = _moment(now, self.context.clock)
-        return reporting.report(self.context, where, below=True, top=top, days=days, now=at)
+        return reporting.report(self.context, where, self._who(principal), below=True, top=top, days=days, now=at)
 
     def sleep(
         self,
@@ -298,16 +319,18 @@ class Engram(StorePrivacy):
         Args:
             scope: A path, for it and all below it; None for every scope.
             dry_run: Return the plan and write nothing. Consolidation is then planned as if nothing was forgotten.
-            principal: Who acts, for the facts' histories; default the owner.
+            principal: Who acts, for the facts' histories; default the owner. Another one needs `curate`, and leaves
+                alone the scopes where it lacks that.
             now: The time of the night, for replays.
             progress: Called with (what is being done, steps done, steps in all).
 
         Raises:
             InvalidScope, InvalidInput: An argument is malformed.
+            AccessDenied: `principal` may not curate in `scope`.
             StoreUnavailable: The ledger cannot be read. Trouble with one scope is in the report, and the night goes on.
         """
         where = Scope.coerce(scope) if scope is not None else None
-        who = _principal(principal) if principal is not None else self.owner
+        who = self._who(principal)
         at = _moment(now, self.context.clock)
         return sleeping.sleep(self.context, where, who, at, dry_run=dry_run, progress=progress)
 
@@ -374,6 +397,224 @@ class Engram(StorePrivacy):
         )
         self.context.ledger.park(parked)
 
+    # --- who may do what ---
+
+    def grant(
+        self,
+        principal: str,
+        verb: str,
+        scope: Scope | str,
+        *,
+        deep: bool = True,
+        expires: datetime | None = None,
+        max_trust: float | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+        now: datetime | None = None,
+    ) -> list[Grant]:
+        """Allow a principal or a group something in a scope. It counts in every process at once.
+
+        Args:
+            principal: `user:…`, `agent:…`, `service:…`, or `group:…` for all its members.
+            verb: `read`, `write`, `curate` or `admin`; or a preset: `reader`, `contributor` (read, write), `curator`
+                (read, write, curate), `owner` (all four), `drop-box` (write).
+            scope: Where.
+            deep: Also in every scope below it.
+            expires: From then on it counts no longer.
+            max_trust: The most trust a fact gets that is written by it, 0 to 1; default no limit.
+            reason: Why, at most 500 characters; kept with the grant.
+            by: Who grants; default the owner. Another one needs `admin` there, and can give no more than it has: no
+                verb it lacks, no further reach, no later end, no more trust.
+            now: The time of the call, for replays.
+
+        Returns:
+            The grants, one for each verb.
+
+        Raises:
+            InvalidScope, InvalidInput: An argument is malformed, or `expires` is over.
+            AccessDenied: `by` may not grant this.
+        """
+        return accessing.grant(
+            self.context,
+            principal,
+            verb,
+            Scope.coerce(scope),
+            deep=deep,
+            expires=expires,
+            max_trust=max_trust,
+            reason=reason,
+            giver=self._who(by),
+            now=_moment(now, self.context.clock),
+        )
+
+    def revoke(
+        self,
+        principal: str,
+        verb: str | None = None,
+        scope: Scope | str | None = None,
+        *,
+        by: str | None = None,
+        now: datetime | None = None,
+    ) -> list[Grant]:
+        """Take back grants that were made to exactly this principal or group; return them. It counts at once.
+
+        Args:
+            principal: To whom they were made.
+            verb: Only of this verb or preset; None for every one.
+            scope: Only those made in this very scope; None for every one.
+            by: Who revokes; default the owner. Another one needs `admin` in each of their scopes.
+            now: The time of the call, for replays.
+
+        Raises:
+            InvalidScope, InvalidInput: An argument is malformed.
+            AccessDenied: `by` may not revoke them; nothing was revoked.
+        """
+        where = Scope.coerce(scope) if scope is not None else None
+        at = _moment(now, self.context.clock)
+        return accessing.revoke(self.context, principal, verb, where, giver=self._who(by), now=at)
+
+    def grants(self, scope: Scope | str | None = None, *, principal: str | None = None) -> list[Grant]:
+        """The store's grants, expired ones included: in a scope and below it, or made to one principal or group."""
+        return accessing.grants(self.context, principal, Scope.coerce(scope) if scope is not None else None)
+
+    def group_add(self, group: str, principal: str, *, by: str | None = None, now: datetime | None = None) -> bool:
+        """Put a principal into a group; False if it was a member already. A group is no member of another one.
+
+        Raises:
+            InvalidInput: A name is malformed.
+            AccessDenied: `by` is not the store's owner: a group counts in every scope.
+        """
+        at = _moment(now, self.context.clock)
+        return accessing.set_member(self.context, group, principal, True, giver=self._who(by), now=at)
+
+    def group_remove(self, group: str, principal: str, *, by: str | None = None, now: datetime | None = None) -> bool:
+        """Take a principal out of a group; False if it was no member. Raises as `group_add`."""
+        at = _moment(now, self.context.clock)
+        return accessing.set_member(self.context, group, principal, False, giver=self._who(by), now=at)
+
+    def groups(self) -> dict[str, list[str]]:
+        """The members of each group."""
+        members = self.context.rules.current().rules.members
+        return {group: sorted(members[group]) for group in sorted(members)}
+
+    def set_private(
+        self, scope: Scope | str, private: bool = True, *, by: str | None = None, now: datetime | None = None
+    ) -> bool:
+        """Let a scope stop every grant made above it, also for what lies below; or, with False, no longer.
+
+        Only grants made at or below a private scope count there. The owner goes on writing and administrating, but
+        reads there only by such a grant, or after `break_glass`.
+
+        Returns:
+            False if it was so already.
+
+        Raises:
+            InvalidScope: The scope is malformed.
+            AccessDenied: `by` may not admin there.
+        """
+        at = _moment(now, self.context.clock)
+        return accessing.set_private(self.context, Scope.coerce(scope), bool(private), giver=self._who(by), now=at)
+
+    def private_scopes(self) -> list[str]:
+        """Paths of the private scopes."""
+        return sorted(scope.path for scope in self.context.rules.current().rules.private)
+
+    def break_glass(
+        self, scope: Scope | str, *, reason: str, minutes: float = 60.0, now: datetime | None = None
+    ) -> Grant:
+        """Let the owner read at and below a private scope for a while. The audit notes it as an alarm, in every mode.
+
+        Args:
+            scope: Where.
+            reason: Why, at most 500 characters; kept with the grant this makes.
+            minutes: How long, above 0 and at most a day.
+            now: The time of the call, for replays.
+
+        Raises:
+            InvalidScope, InvalidInput: An argument is malformed, or there is no reason.
+        """
+        at = _moment(now, self.context.clock)
+        return accessing.break_glass(self.context, Scope.coerce(scope), reason=reason, minutes=minutes, now=at)
+
+    def who_can(self, verb: str, scope: Scope | str, *, now: datetime | None = None) -> dict[str, str]:
+        """Every principal that may do something in a scope, and by what: `owner`, or `grant 12`.
+
+        Raises:
+            InvalidScope, InvalidInput: An argument is malformed.
+        """
+        at = _moment(now, self.context.clock)
+        return accessing.who_can(self.context, verb_named(verb), Scope.coerce(scope), at)
+
+    def why(self, principal: str, verb: str, scope: Scope | str, *, now: datetime | None = None) -> AccessExplanation:
+        """Whether a principal may do something in a scope, and by which grants; or which come near, and what they lack.
+
+        Raises:
+            InvalidScope, InvalidInput: An argument is malformed.
+        """
+        at = _moment(now, self.context.clock)
+        return accessing.why(self.context, self._who(principal), verb_named(verb), Scope.coerce(scope), at)
+
+    def audit(
+        self,
+        scope: Scope | str | None = None,
+        *,
+        principal: str | None = None,
+        verb: str | None = None,
+        decision: str | None = None,
+        since: datetime | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[AuditRow]:
+        """What was done and refused, newest first: who, what, where, on which facts, and by which grant.
+
+        Args:
+            scope: A path, for it and all below it; None for everything.
+            principal, verb: Only of this one.
+            decision: Only `allowed`, `denied` or `alarm`.
+            since: Only from then on.
+            before: Only entries with smaller numbers, to read on.
+            limit: At most this many, 1 to 10,000.
+
+        Raises:
+            InvalidScope, InvalidInput: An argument is malformed.
+        """
+        if not isinstance(limit, int) or not 1 <= limit <= MAX_LIST:
+            raise InvalidInput(f"limit must be from 1 to {MAX_LIST}, not {limit!r}.")
+        self.context.audit.flush()
+        return self.context.ledger.audit.entries(
+            scope=Scope.coerce(scope) if scope is not None else None,
+            principal=principal,
+            verb=verb_named(verb) if verb is not None else None,
+            decision=decision,
+            since=_moment(since, self.context.clock, "since") if since is not None else None,
+            before=before,
+            limit=limit,
+        )
+
+    def audit_head(self) -> AuditHead:
+        """Where the audit's chain ends now. Noted outside of the store, `verify(expect=…)` finds even a cut tail."""
+        self.context.audit.flush()
+        return self.context.ledger.audit.head()
+
+    def verify(
+        self, *, expect: AuditHead | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Verification:
+        """Check the audit: the whole chain, and every fact, decision, episode, link, policy and grant against it.
+
+        Args:
+            expect: A head noted earlier (`audit_head`): the chain must still hold it.
+            progress: Called with (entries and rows checked, how many there are).
+
+        Returns:
+            `ok`, the head, how much was checked, and what is not as the audit says.
+        """
+        self.context.audit.flush()
+        return self.context.ledger.audit.verify(expect, progress)
+
+    def _who(self, principal: str | None) -> str:
+        """A principal, checked; the owner if none is named. The owner may have any name."""
+        return self.owner if principal is None or principal == self.owner else principal_named(principal)
+
     def close(self) -> None:
         """Finish background work in hand, let the index catch up, release everything. May be called twice."""
         with self._closing:
@@ -409,9 +650,9 @@ class Engram(StorePrivacy):
         """`flush`, off the event loop."""
         return await off_loop(self.flush, timeout)
 
-    async def ascopes(self) -> list[str]:
+    async def ascopes(self, *, principal: str | None = None) -> list[str]:
         """`scopes`, off the event loop."""
-        return await off_loop(self.scopes)
+        return await off_loop(self.scopes, principal=principal)
 
     async def adoctor(self) -> dict[str, Any]:
         """`doctor`, off the event loop."""
@@ -424,10 +665,16 @@ class Engram(StorePrivacy):
         return await off_loop(self.quarantined, scope, limit=limit, after=after)
 
     async def ausage(
-        self, scope: Scope | str | None = None, *, top: int = 10, days: float = 90.0, now: datetime | None = None
+        self,
+        scope: Scope | str | None = None,
+        *,
+        top: int = 10,
+        days: float = 90.0,
+        principal: str | None = None,
+        now: datetime | None = None,
     ) -> reporting.UsageReport:
         """`usage`, off the event loop."""
-        return await off_loop(self.usage, scope, top=top, days=days, now=now)
+        return await off_loop(self.usage, scope, top=top, days=days, principal=principal, now=now)
 
     async def asleep(
         self,
@@ -448,6 +695,110 @@ class Engram(StorePrivacy):
     async def anights(self, limit: int = 10) -> list[dict[str, Any]]:
         """`nights`, off the event loop."""
         return await off_loop(self.nights, limit)
+
+    async def agrant(
+        self,
+        principal: str,
+        verb: str,
+        scope: Scope | str,
+        *,
+        deep: bool = True,
+        expires: datetime | None = None,
+        max_trust: float | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+        now: datetime | None = None,
+    ) -> list[Grant]:
+        """`grant`, off the event loop."""
+        return await off_loop(
+            self.grant, principal, verb, scope,
+            deep=deep, expires=expires, max_trust=max_trust, reason=reason, by=by, now=now,
+        )  # fmt: skip
+
+    async def arevoke(
+        self,
+        principal: str,
+        verb: str | None = None,
+        scope: Scope | str | None = None,
+        *,
+        by: str | None = None,
+        now: datetime | None = None,
+    ) -> list[Grant]:
+        """`revoke`, off the event loop."""
+        return await off_loop(self.revoke, principal, verb, scope, by=by, now=now)
+
+    async def agrants(self, scope: Scope | str | None = None, *, principal: str | None = None) -> list[Grant]:
+        """`grants`, off the event loop."""
+        return await off_loop(self.grants, scope, principal=principal)
+
+    async def agroup_add(
+        self, group: str, principal: str, *, by: str | None = None, now: datetime | None = None
+    ) -> bool:
+        """`group_add`, off the event loop."""
+        return await off_loop(self.group_add, group, principal, by=by, now=now)
+
+    async def agroup_remove(
+        self, group: str, principal: str, *, by: str | None = None, now: datetime | None = None
+    ) -> bool:
+        """`group_remove`, off the event loop."""
+        return await off_loop(self.group_remove, group, principal, by=by, now=now)
+
+    async def agroups(self) -> dict[str, list[str]]:
+        """`groups`, off the event loop."""
+        return await off_loop(self.groups)
+
+    async def aset_private(
+        self, scope: Scope | str, private: bool = True, *, by: str | None = None, now: datetime | None = None
+    ) -> bool:
+        """`set_private`, off the event loop."""
+        return await off_loop(self.set_private, scope, private, by=by, now=now)
+
+    async def aprivate_scopes(self) -> list[str]:
+        """`private_scopes`, off the event loop."""
+        return await off_loop(self.private_scopes)
+
+    async def abreak_glass(
+        self, scope: Scope | str, *, reason: str, minutes: float = 60.0, now: datetime | None = None
+    ) -> Grant:
+        """`break_glass`, off the event loop."""
+        return await off_loop(self.break_glass, scope, reason=reason, minutes=minutes, now=now)
+
+    async def awho_can(self, verb: str, scope: Scope | str, *, now: datetime | None = None) -> dict[str, str]:
+        """`who_can`, off the event loop."""
+        return await off_loop(self.who_can, verb, scope, now=now)
+
+    async def awhy(
+        self, principal: str, verb: str, scope: Scope | str, *, now: datetime | None = None
+    ) -> AccessExplanation:
+        """`why`, off the event loop."""
+        return await off_loop(self.why, principal, verb, scope, now=now)
+
+    async def aaudit(
+        self,
+        scope: Scope | str | None = None,
+        *,
+        principal: str | None = None,
+        verb: str | None = None,
+        decision: str | None = None,
+        since: datetime | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[AuditRow]:
+        """`audit`, off the event loop."""
+        return await off_loop(
+            self.audit, scope,
+            principal=principal, verb=verb, decision=decision, since=since, before=before, limit=limit,
+        )  # fmt: skip
+
+    async def aaudit_head(self) -> AuditHead:
+        """`audit_head`, off the event loop."""
+        return await off_loop(self.audit_head)
+
+    async def averify(
+        self, *, expect: AuditHead | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Verification:
+        """`verify`, off the event loop."""
+        return await off_loop(self.verify, expect=expect, progress=progress)
 
     async def areindex(self, *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
         """`reindex`, off the event loop."""
@@ -605,6 +956,7 @@ class Memory(MemoryPrivacy):
             EmbeddingFailed, StoreUnavailable: The embedder or the ledger is out of order.
         """
         at = self._now(now)
+        self._require("consolidate", at, "curate", "read")
         planned = consolidating.plan(self.engram.context, self.scope, at)
         if not dry_run:
             consolidating.apply(self.engram.context, planned, self.principal, at)
@@ -623,12 +975,21 @@ class Memory(MemoryPrivacy):
             now: The time of the call, for replays.
 
         Raises:
+            AccessDenied: It takes `read`, `curate` and, for what fills gaps, `write`.
             StoreUnavailable: The ledger is out of order.
         """
-        return reflecting.reflect(self.engram.context, self.scope, self.principal, self._now(now), dry_run=dry_run)
+        at = self._now(now)
+        self._require("reflect", at, "curate", "read", "write")
+        return reflecting.reflect(self.engram.context, self.scope, self.principal, at, dry_run=dry_run)
 
     def gaps(self, *, state: str | None = None, limit: int = 100) -> Gaps:
-        """Gaps of this very scope, the last changed first; arguments as for `Engram.gaps`. Raises InvalidInput."""
+        """Gaps of this very scope, the last changed first; arguments as for `Engram.gaps`. Takes `read` and `curate`.
+
+        Raises:
+            InvalidInput: An argument is malformed.
+            AccessDenied: A verb is missing.
+        """
+        self._require("gaps", self._now(None), "curate", "read")
         return reflecting.gaps(self.engram.context, self.scope, below=False, state=state, limit=limit)
 
     def dismiss_gap(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Gap:  # noqa: A002
@@ -636,7 +997,9 @@ class Memory(MemoryPrivacy):
 
         Raises:
             FactNotFound: No such gap in this scope.
+            AccessDenied: It takes `read` and `curate`.
         """
+        self._require("dismiss_gap", self._now(now), "curate", "read")
         return reflecting.dismiss(
             self.engram.context, self.scope, self.principal, id, reason=reason, now=self._now(now)
         )
@@ -654,14 +1017,17 @@ class Memory(MemoryPrivacy):
             now: The time of the call, for replays.
 
         Raises:
-            RecallNotFound: No such recall in this scope.
+            RecallNotFound: This principal made no such recall in this scope.
+            AccessDenied: It may not read here any more.
             InvalidInput: A response that is not text, or `judge` without a model.
         """
-        return observing.observe(self.engram.context, self.scope, recall_id, response, self._now(now), judge=judge)
+        return observing.observe(
+            self.engram.context, self.scope, self.principal, recall_id, response, self._now(now), judge=judge
+        )
 
     def get(self, id: str) -> Fact:  # noqa: A002 - the public word
-        """A fact by id, from this scope or, for the owner, one above it. Raises FactNotFound."""
-        return edit.find(self.engram.context, self.scope, self.principal, id)
+        """A fact by id, of this scope or one above it that may be read. Raises FactNotFound, AccessDenied."""
+        return edit.get(self.engram.context, self.scope, self.principal, id, self._now(None))
 
     def list(
         self, *, kind: str | None = None, status: str | None = None, limit: int = 100, after: str | None = None
@@ -679,8 +1045,16 @@ class Memory(MemoryPrivacy):
         """
         if not 1 <= limit <= MAX_LIST:
             raise InvalidInput(f"limit must be from 1 to {MAX_LIST}, not {limit!r}.")
-        statuses = _statuses(status)
-        return self.engram.context.ledger.listing(self.scope, kind=kind, statuses=statuses, limit=limit, after=after)
+        return edit.listing(
+            self.engram.context,
+            self.scope,
+            self.principal,
+            self._now(None),
+            kind=kind,
+            statuses=_statuses(status),
+            limit=limit,
+            after=after,
+        )
 
     def update(
         self,
@@ -727,8 +1101,7 @@ class Memory(MemoryPrivacy):
         Raises:
             FactNotFound: No such fact is visible.
         """
-        self.get(id)
-        return self.engram.context.ledger.history(id)
+        return edit.history(self.engram.context, self.scope, self.principal, id, self._now(None))
 
     def forget(
         self,
@@ -806,6 +1179,33 @@ class Memory(MemoryPrivacy):
             *splitting.split(self.engram.context, self.scope, self.principal, id, reason=reason, now=self._now(now))
         ]
 
+    def share(
+        self,
+        id: str,
+        *,
+        to: Scope | str,
+        reason: str | None = None,
+        now: datetime | None = None,  # noqa: A002
+    ) -> Fact:
+        """Copy a fact into another scope, for those who may read there. It takes `read` here and `curate` there.
+
+        The copy links to the fact as its source, has at most its trust, and keeps the messages it came from. What
+        becomes of the fact later does not follow it. Shared before, the copy that is there is returned.
+
+        Args:
+            id: The fact.
+            to: The other scope, such as the team's above this one.
+            reason: Why, for the copy's history.
+            now: The time of the call, for replays.
+
+        Raises:
+            FactNotFound: No such fact is visible.
+            AccessDenied: This principal may not read here, or not curate there.
+            ChangeRefused: The fact is archived, or lives there already.
+        """
+        context, there = self.engram.context, Scope.coerce(to)
+        return sharing.share(context, self.scope, self.principal, id, there, reason=reason, now=self._now(now))
+
     def explain(
         self,
         id: str,
@@ -824,24 +1224,25 @@ class Memory(MemoryPrivacy):
         Raises:
             FactNotFound, RecallNotFound: The id is neither.
         """
-        return explaining.explain(self.engram.context, self.scope, self.principal, id, about=about)
+        context = self.engram.context
+        return explaining.explain(context, self.scope, self.principal, id, self._now(None), about=about)
 
     @property
     def policy(self) -> MemoryPolicy:
         """The policy in force: this scope's own, or the nearest ancestor's, or the default."""
-        return self.engram.context.ledger.policy(self.scope).policy
+        return self.policy_source.policy
 
     @property
     def policy_source(self) -> PolicyVersion:
         """Where the policy in force was set, by whom and when; `scope` None and version 0 for the built-in default."""
-        return self.engram.context.ledger.policy(self.scope)
+        return policing.source(self.engram.context, self.scope, self.principal, self._now(None))
 
     def policy_history(self) -> PolicyChanges:
         """Every change of the policy in force here, oldest first: version, where it was set, who, when, what changed.
 
         What was set above while a nearer scope had a policy of its own never reached this scope and is left out.
         """
-        return policing.history(self.engram.context, self.scope)
+        return policing.history(self.engram.context, self.scope, self.principal, self._now(None))
 
     def set_policy(
         self, preset: str | None = None, *, version: int | None = None, now: datetime | None = None, **fields: Any
@@ -858,10 +1259,15 @@ class Memory(MemoryPrivacy):
         Raises:
             InvalidPolicy: Unknown preset, version or field, a value out of range, or a design that is not installed.
         """
-        context = self.engram.context
-        policy = policing.proposed(context, self.scope, preset=preset, version=version, fields=fields)
-        context.ledger.set_policy(self.scope, policy, self.principal, self._now(now))
-        return policy
+        return policing.set_new(
+            self.engram.context,
+            self.scope,
+            self.principal,
+            self._now(now),
+            preset=preset,
+            version=version,
+            fields=fields,
+        )
 
     def usage(self, *, top: int = 10, days: float = 90.0, now: datetime | None = None) -> reporting.UsageReport:
         """What was stored, recalled and used in this very scope; arguments as for `Engram.usage`.
@@ -870,10 +1276,16 @@ class Memory(MemoryPrivacy):
             InvalidInput: An argument is out of range.
         """
         context = self.engram.context
-        return reporting.report(context, self.scope, below=False, top=top, days=days, now=self._now(now))
+        return reporting.report(
+            context, self.scope, self.principal, below=False, top=top, days=days, now=self._now(now)
+        )
 
     def _now(self, now: datetime | None) -> datetime:
         return _moment(now, self.engram.context.clock)
+
+    def _require(self, operation: str, now: datetime, *verbs: Verb) -> None:
+        for verb in verbs:
+            warden.require(self.engram.context, self.principal, verb, self.scope, now, operation)
 
     # --- async twins: the same work in a thread ---
 
@@ -1033,6 +1445,17 @@ class Memory(MemoryPrivacy):
         """`split`, off the event loop."""
         return await off_loop(self.split, id, reason=reason, now=now)
 
+    async def ashare(
+        self,
+        id: str,
+        *,
+        to: Scope | str,
+        reason: str | None = None,
+        now: datetime | None = None,  # noqa: A002
+    ) -> Fact:
+        """`share`, off the event loop."""
+        return await off_loop(self.share, id, to=to, reason=reason, now=now)
+
     async def aexplain(
         self,
         id: str,
@@ -1069,12 +1492,6 @@ def _moment(now: datetime | None, clock: Clock, name: str = "now") -> datetime:
     if now is not None and not isinstance(now, datetime):
         raise InvalidInput(f"{name} must be a datetime, not {type(now).__name__}.")
     return aware(now) if now is not None else clock()
-
-
-def _principal(principal: str) -> str:
-    if not isinstance(principal, str) or not principal.strip() or len(principal) > 200:
-        raise InvalidInput("A principal is a name such as 'user:alice' or 'agent:billing', at most 200 characters.")
-    return principal
 
 
 def _statuses(status: str | None) -> tuple[Status, ...]:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_core.books import DesignBook, ProposalBook
+from engram_core.domain.access import AccessRules, Grant
+from engram_core.domain.audit import AuditEntry, AuditHead, AuditRow, Verification
 from engram_core.domain.fact import Fact, Slot, Status
 from engram_core.domain.gap import Gap, GapState
 from engram_core.domain.message import Episode
@@ -287,7 +289,8 @@ class Batch:
     """Everything one operation writes, in one transaction.
 
     `expect` is the scope's sequence number the plan was made from; if another writer moved it, the ledger raises
-    Conflict and writes nothing. None skips the check.
+    Conflict and writes nothing. None skips the check. `audit` is noted in the same transaction; without it the ledger
+    notes what the decisions say.
     """
 
     scope: Scope
@@ -300,6 +303,7 @@ class Batch:
     parked: tuple[Parked, ...] = ()
     links: tuple[Link, ...] = ()
     erasure: Erasure | None = None
+    audit: AuditEntry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -541,6 +545,71 @@ class ScreeningBook(Protocol):
         ...
 
 
+class AccessBook(Protocol):
+    """Who may do what: grants, groups and private scopes. Each change notes its audit entry in the same transaction."""
+
+    def number(self) -> int:
+        """Grows with every change. One read: whoever holds the rules of this number holds those in force."""
+        ...
+
+    def rules(self) -> AccessRules:
+        """Everything, as of one number."""
+        ...
+
+    def grant(self, grants: Sequence[Grant], audit: AuditEntry) -> list[Grant]:
+        """Store grants; return them with their ids, in the order given."""
+        ...
+
+    def revoke(self, ids: Sequence[int], audit: AuditEntry) -> int:
+        """Remove grants by id; return how many there were. Removing none changes and notes nothing."""
+        ...
+
+    def set_member(self, group: str, principal: str, is_member: bool, audit: AuditEntry) -> bool:
+        """Put a principal into a group or take it out; False, and nothing noted, if it was so already."""
+        ...
+
+    def set_private(self, scope: Scope, is_private: bool, audit: AuditEntry) -> bool:
+        """Let a scope stop grants made above it, or no longer; False, and nothing noted, if it was so already."""
+        ...
+
+
+class AuditBook(Protocol):
+    """The chain of everything that was done or refused. Append-only; entries of all processes form one chain."""
+
+    def append(self, entries: Sequence[AuditEntry]) -> AuditHead:
+        """Note entries in their order; return where the chain ends now."""
+        ...
+
+    def head(self) -> AuditHead:
+        """Where the chain ends; number 0 while it is empty."""
+        ...
+
+    def entries(
+        self,
+        *,
+        scope: Scope | None = None,
+        principal: str | None = None,
+        verb: str | None = None,
+        decision: str | None = None,
+        since: datetime | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[AuditRow]:
+        """The latest entries that fit, newest first; `scope` takes in those below, `before` is a number."""
+        ...
+
+    def verify(
+        self, expect: AuditHead | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Verification:
+        """Compute the chain anew and compare the ledger's rows with their digests, as of one moment.
+
+        Args:
+            expect: A head noted earlier: the chain must hold an entry of this number and hash.
+            progress: Called with (entries and rows checked, how many there are).
+        """
+        ...
+
+
 class Ledger(Protocol):
     """The record. Every method is safe to call from any thread; a write is on disk when its method returns."""
 
@@ -562,6 +631,12 @@ class Ledger(Protocol):
     def screening(self) -> ScreeningBook:
         """What screening asks."""
         ...
+
+    @property
+    def access(self) -> AccessBook: ...
+
+    @property
+    def audit(self) -> AuditBook: ...
 
     def close(self) -> None: ...
 
@@ -751,7 +826,9 @@ class Ledger(Protocol):
         """The policy in force: the nearest ancestor's, or version 0 of the default."""
         ...
 
-    def set_policy(self, scope: Scope, policy: MemoryPolicy, principal: str, at: datetime) -> PolicyVersion: ...
+    def set_policy(
+        self, scope: Scope, policy: MemoryPolicy, principal: str, at: datetime, audit: AuditEntry | None = None
+    ) -> PolicyVersion: ...
     def policy_versions(self, scopes: Sequence[Scope]) -> list[PolicyVersion]:
         """Every version set on exactly these scopes, in the order they were set."""
         ...

@@ -13,7 +13,7 @@ from engram_core.domain.message import aware
 from engram_core.domain.scope import Scope
 from engram_core.keeping import Hold
 from engram_core.operations import erase as erasing
-from engram_core.operations import holding, residue
+from engram_core.operations import holding, residue, warden
 from engram_core.operations.context import Context
 
 ErasureProgress = Callable[[str, int, int], None]
@@ -208,6 +208,8 @@ class MemoryPrivacy:
         named = tuple(dict.fromkeys([*([id] if id is not None else []), *ids]))
         if bool(named) == (subject is not None):
             raise InvalidInput("erase() takes a fact's id, or ids=, or subject=: one of the three.")
+        at = _moment(now, context)
+        warden.require(context, self.principal, "admin", self.scope, at, "erase")
         if subject is not None:
             wanted = erasing.Wanted(tuple(context.ledger.erasures.about(_subject(subject), self.scope)), "subject")
         else:
@@ -216,7 +218,6 @@ class MemoryPrivacy:
             if missing is not None:
                 raise FactNotFound(f"No fact {missing!r} lives in scope {self.scope}; nothing was erased.")
             wanted = erasing.Wanted(named, "ids")
-        at = _moment(now, context)
         return erasing.erase(context, wanted, self.principal, at, reason=reason, dry_run=dry_run, progress=progress)
 
     def hold(self, id: str | None = None, *, reason: str, now: datetime | None = None) -> Hold:  # noqa: A002

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engram_core.cli import privacy
+from engram_core.cli import access, privacy
 from engram_core.cli.bench import benches
 from engram_core.cli.command import (
     FINE,
@@ -55,6 +55,7 @@ app = typer.Typer(
 app.add_typer(policies)
 app.add_typer(quarantine)
 app.add_typer(benches)
+access.register(app)
 
 ScopeArgument = Annotated[str, typer.Argument(metavar="SCOPE", help="A path such as acme/support/alice.")]
 FactId = Annotated[str, typer.Argument(metavar="ID", help="A fact's id.")]
@@ -216,7 +217,7 @@ def list_(
 
     if scope is None:
         with place.open() as engram:
-            view = {"store": place.shown, "scopes": engram.scopes()}
+            view = {"store": place.shown, "scopes": engram.scopes(principal=place.principal)}
         return Result(view, partial(render.scopes, view=view))
     with _memory(place, scope) as memory:
         view = views.listed(scope, memory.list(kind=kind, status=status, limit=limit, after=after), limit)
@@ -235,7 +236,7 @@ def explain(
     """Say why: a recall's scores and drops, or a fact's origin and fate."""
     from engram_core.cli import render, views  # noqa: PLC0415
 
-    with _memory_of(place, id_) as memory:
+    with memory_of(place, id_) as memory:
         view = views.explained(memory.explain(id_, about=about))
     return Result(view, partial(render.explained, view=view, with_all=show_all))
 
@@ -245,7 +246,7 @@ def history(place: Place, id_: FactId) -> Result:
     """Show every decision about a fact, oldest first."""
     from engram_core.cli import render, views  # noqa: PLC0415
 
-    with _memory_of(place, id_) as memory:
+    with memory_of(place, id_) as memory:
         view = views.history(memory.get(id_), memory.history(id_))
     return Result(view, partial(render.history, view=view))
 
@@ -260,7 +261,7 @@ def forget(
     """Archive a fact: no recall shows it, and `restore` brings it back."""
     from engram_core.cli import render, views  # noqa: PLC0415
 
-    with _memory_of(place, id_) as memory:
+    with memory_of(place, id_) as memory:
         view = views.changed(memory.forget(id_, reason=reason, dry_run=dry_run), dry_run=dry_run)
     return Result(view, partial(render.changed, view=view, verb="Archived"))
 
@@ -270,7 +271,7 @@ def restore(place: Place, id_: FactId, reason: Why = None) -> Result:
     """Bring an archived fact back into recall."""
     from engram_core.cli import render, views  # noqa: PLC0415
 
-    with _memory_of(place, id_) as memory:
+    with memory_of(place, id_) as memory:
         view = views.changed(memory.restore(id_, reason=reason))
     return Result(view, partial(render.changed, view=view, verb="Restored"))
 
@@ -280,7 +281,7 @@ def split(place: Place, id_: FactId, reason: Why = None) -> Result:
     """Withdraw a consolidated fact: its originals are live again."""
     from engram_core.cli import render, views  # noqa: PLC0415
 
-    with _memory_of(place, id_) as memory:
+    with memory_of(place, id_) as memory:
         back = memory.split(id_, reason=reason)
         view = views.listed(memory.scope.path, back, limit=0)
     return Result(view, partial(render.split, view=view))
@@ -340,7 +341,7 @@ def usage(
 
         chart.check(plot)
     with place.open() as engram:
-        view = {"store": place.shown, **engram.usage(scope, top=top, days=days).to_dict()}
+        view = {"store": place.shown, **engram.usage(scope, top=top, days=days, principal=place.principal).to_dict()}
     if plot is not None:
         chart.draw(view, plot)
         view["plot"] = str(plot)
@@ -419,18 +420,19 @@ def _memory(place: Place, scope: str, *, create: bool = False) -> Iterator[Memor
 
 
 @contextmanager
-def _memory_of(place: Place, id_: str) -> Iterator[Memory]:
+def memory_of(place: Place, id_: str) -> Iterator[Memory]:
     """The memory of the scope a recall or fact belongs to."""
     with place.open() as engram:
-        yield engram.memory(_scope_of(engram, id_), principal=place.principal)
+        yield engram.memory(_scope_of(engram, id_, place.principal), principal=place.principal)
 
 
-def _scope_of(engram: Engram, id_: str) -> str:
+def _scope_of(engram: Engram, id_: str, principal: str | None) -> str:
     from engram_core.domain.errors import FactNotFound  # noqa: PLC0415
 
     ledger = engram.context.ledger
     found = [recall.scope for recall in (ledger.recall(id_),) if recall] or [fact.scope for fact in ledger.facts([id_])]
-    if not found:
+    # Whether it is there is no business of somebody who may not read it.
+    if not found or (principal is not None and not engram.why(principal, "read", found[0])):
         raise FactNotFound(f"{id_!r} is neither a fact nor a recall of this store. `engram list SCOPE` shows facts.")
     return found[0].path
 

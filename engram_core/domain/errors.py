@@ -39,6 +39,22 @@ class FactNotFound(EngramError, LookupError):
     """No fact with this id is visible from this scope."""
 
 
+class AccessDenied(EngramError, PermissionError):
+    """No grant lets this principal do this here. It says nothing of what is there.
+
+    Attributes:
+        principal, verb, scope: Who may not do what where.
+    """
+
+    def __init__(self, principal: str, verb: str, scope: str, why: str | None = None) -> None:
+        self.principal, self.verb, self.scope = principal, verb, scope
+        hint = (
+            f"`engram why {principal} {verb} {scope}` says why; "
+            f"`engram grant {principal} {verb} {scope}` allows it, by the store's owner or who may admin there."
+        )
+        super().__init__(f"{principal} may not {verb} in {scope}{f': {why}.' if why else f'. {hint}'}")
+
+
 class RecallNotFound(EngramError, LookupError):
     """No recall with this id was recorded in this scope."""
 

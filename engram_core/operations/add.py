@@ -36,7 +36,7 @@ from engram_core.domain.scope import Scope
 from engram_core.floor import legality
 from engram_core.floor.echo import source_of
 from engram_core.floor.screen import Screened
-from engram_core.operations import barred, corroborate, gate
+from engram_core.operations import barred, corroborate, gate, warden
 from engram_core.operations import supersede as superseding
 from engram_core.operations.commit import Plan, difference, features_again, message_ids
 from engram_core.operations.context import Context
@@ -84,6 +84,11 @@ def add(
     progress: Progress | None = None,
 ) -> AddResult:
     """Remember messages; see `Memory.add`. One transaction per 1,000 messages."""
+    warden.require(context, principal, "write", scope, now, "add")
+    if wishes.supersedes:
+        # Naming what is replaced is archiving it, and answers whether it is there.
+        warden.require(context, principal, "curate", scope, now, "add")
+        warden.require(context, principal, "read", scope, now, "add")
     whole = normalised(messages, session=session, now=now, new_id=context.new_id)
     facts: list[Fact] = []
     outcomes: list[Outcome] = []
@@ -105,7 +110,16 @@ def add(
         outcomes += done.outcomes
         if progress is not None:
             progress(min(start + MESSAGES_PER_COMMIT, len(whole)), len(whole))
+    if warden.allowance(context, principal, "read", scope, now) is None:
+        return _sealed(outcomes, first_episode)
     return AddResult(tuple(facts), tuple(outcomes), first_episode)
+
+
+def _sealed(outcomes: Sequence[Outcome], episode_id: str) -> AddResult:
+    """What somebody is told who may write here and not read: nothing that depends on what is here already."""
+    reason = Reason("accepted", "It was accepted; what became of it is for those who may read this scope.")
+    told = tuple(Outcome(item.message, "stored", reason) for item in outcomes)
+    return AddResult((), told, episode_id)
 
 
 def normalised(messages: Input, *, session: str | None, now: datetime, new_id: Callable[[], str]) -> list[Message]:
@@ -162,7 +176,7 @@ def remember(
     if bar is not None:
         entry = bar.entry(entry)
         episode = episode.with_messages([item.message for item in entry.messages])
-    screened = entry.screened(context.injected.of(episode.scope))
+    screened = entry.screened(context.injected.of(episode.scope, episode.principal))
     clean = episode.with_messages([item.message for item in screened if item.message is not None])
     if not episode.kept:
         context.second_hand.note(episode.scope, entry.heard)

@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 from engram_core.design import View
 from engram_core.domain.change import Add, Change
-from engram_core.domain.errors import Conflict, EmbeddingFailed, EngramError, ModelFailed
+from engram_core.domain.errors import AccessDenied, Conflict, EmbeddingFailed, EngramError, ModelFailed
 from engram_core.domain.fact import TRUST_BY_CHANNEL, Fact, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.reason import Reason
 from engram_core.domain.recall import Query, Scored
 from engram_core.floor import legality
 from engram_core.floor.echo import SECOND_HAND
-from engram_core.operations import supersede
+from engram_core.operations import supersede, warden
 from engram_core.operations.add import Wishes, remember
 from engram_core.operations.commit import Plan, features_again
 from engram_core.operations.context import Context
@@ -57,6 +57,9 @@ class _Extracted:
 def extract(context: Context, episode: Episode, now: datetime) -> int:
     """Let the model state what an episode says; return how many facts came of it. A failure is parked, never raised."""
     assert context.model is not None
+    if warden.allowance(context, episode.principal, "write", episode.scope, now) is None:
+        _park(context, episode, AccessDenied(episode.principal, "write", episode.scope.path), now)
+        return 0
     kept = {fact.id: fact for fact in context.ledger.facts(episode.kept)}
     found = 0
     for part, ceiling in _parts(episode, kept):

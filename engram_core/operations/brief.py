@@ -11,8 +11,9 @@ from engram_core.domain.errors import InvalidInput
 from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
-from engram_core.floor import access, budget, digest
+from engram_core.floor import budget, digest
 from engram_core.measure import content, gathering
+from engram_core.operations import warden
 from engram_core.operations.context import Context
 from engram_core.ports import ScopeState
 
@@ -40,9 +41,20 @@ def brief(context: Context, scope: Scope, principal: str, max_tokens: int, now: 
     """The most telling current facts within a budget; see `Memory.brief`."""
     if not isinstance(max_tokens, int) or max_tokens < 1:
         raise InvalidInput(f"max_tokens must be a whole number of at least 1, not {max_tokens!r}.")
+    sight = warden.sight(context, principal, scope, now, "brief")
+    found = drawn(context, sight, max_tokens)
+    warden.seen(context, sight, [fact.id for fact in found.facts])
+    return found
+
+
+def drawn(context: Context, sight: warden.Sight, max_tokens: int) -> Brief:
+    """The brief of what a sight takes in, whoever's it is; notes nothing."""
+    scope, now = sight.scope, sight.at
     policy = context.ledger.policy(scope).policy
-    states = context.ledger.scopes(list(access.readable(scope, principal, context.owner)))
+    states = context.ledger.scopes(list(sight.scopes))
     facts = [item for state in states for item in _pool(context, state)]
+    shown_ids = {fact.id for fact in warden.checked(context, sight, [item.fact for item in facts])}
+    facts = [item for item in facts if item.fact.id in shown_ids]
     current = _once(_allowed(facts, policy, now))
     order = _order(current, policy, context.counter.count, max_tokens)
     marker = f"{context.rng.randrange(10**8):08d}"

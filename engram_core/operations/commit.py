@@ -10,14 +10,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_core.domain.access import Allowance, Verb
+from engram_core.domain.audit import AuditEntry
 from engram_core.domain.change import Draft
 from engram_core.domain.errors import EmbeddingFailed
 from engram_core.domain.fact import TRUST_BY_CHANNEL, Fact, Origin, Status
 from engram_core.domain.message import Channel, Episode, Message
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
+from engram_core.floor import chain
 from engram_core.floor.echo import SECOND_HAND
 from engram_core.measure import dates, marks, sameness, words
+from engram_core.operations import warden
 from engram_core.operations.context import Context
 from engram_core.ports import Batch, ContextWrite, Decision, Features, Indexed, Link, Tail, Write
 
@@ -63,6 +67,23 @@ class Plan:
     links: list[Link] = field(default_factory=list)
     subjects: tuple[str, ...] = ()
     known_vectors: Mapping[str, Half] = field(default_factory=dict)
+    operation: str | None = None
+    """What the audit calls it; default `add` for an episode, else what the decisions did."""
+    needs: Verb | None = None
+    """What the principal has to be allowed; default `write` for an episode, `curate` for everything else."""
+    _allowed: Allowance | None = None
+
+    @property
+    def verb(self) -> Verb:
+        """What the principal has to be allowed."""
+        return self.needs or ("write" if self.episode is not None else "curate")
+
+    def allowed(self) -> Allowance:
+        """What lets the principal write this. Raises AccessDenied: nothing is sealed without it."""
+        if self._allowed is None:
+            operation = self.operation or "commit"
+            self._allowed = warden.require(self.context, self.principal, self.verb, self.scope, self.now, operation)
+        return self._allowed
 
     def add(
         self,
@@ -179,7 +200,19 @@ class Plan:
             decisions=tuple(self._decisions),
             links=tuple(self.links),
         )
-        return batch, tuple(facts)
+        return replace(batch, audit=self._entry(batch)), tuple(facts)
+
+    def _entry(self, batch: Batch) -> AuditEntry:
+        actions = "add" if self.episode is not None else "+".join(sorted({item.action for item in batch.decisions}))
+        return AuditEntry(
+            at=self.now,
+            principal=self.principal,
+            verb=self.verb,
+            operation=(self.operation or actions or "link")[:40],
+            scope=self.scope,
+            by=self.allowed().by,
+            fact_ids=chain.facts_of(batch),
+        )
 
     def _fact(self, draft: Draft, sources: Sequence[Fact], status: Status, ceiling: float) -> Fact:
         first = draft.messages[0]
@@ -207,7 +240,7 @@ class Plan:
             slot=draft.slot,
             importance=draft.importance,
             confidence=draft.confidence,
-            trust=min([trust, *(fact.trust for fact in sources)]),
+            trust=min([trust, self.allowed().max_trust, *(fact.trust for fact in sources)]),
             status=status,
             valid_from=draft.valid_from,
             valid_until=draft.valid_until,

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from engram_core.domain.errors import EmbeddingFailed
 from engram_core.domain.recall import Query
 from engram_core.domain.scope import Scope
-from engram_core.floor import access
 from engram_core.operations.add import view_of
 from engram_core.operations.context import Context
 from engram_core.ports import Ledger
@@ -75,12 +74,11 @@ def questions(ledger: Ledger) -> list[Question]:
 
 
 def answers(context: Context, asked: Sequence[Question], now: datetime) -> list[Answer]:
-    """The best facts and their scores for each question, as the store's owner gets them; nothing is recorded."""
+    """The best facts and their scores for each question, over the scope and those above; only ids come out."""
     found = []
     for question in asked:
         policy = context.ledger.policy(question.scope).policy
-        readable = access.readable(question.scope, context.owner, context.owner)
-        view, _ = view_of(context, question.scope, now, readable=readable, policy=policy)
+        view, _ = view_of(context, question.scope, now, readable=question.scope.lineage, policy=policy)
         view.question = question.text
         ranking = context.design(policy.design).retrieve(Query(question.text, _K, now), view)
         found.append([(item.fact_id, round(item.score, 6)) for item in list(ranking)[:_K]])

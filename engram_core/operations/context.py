@@ -8,14 +8,16 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Protocol
 
 from engram_core.design import Design
+from engram_core.domain.audit import AuditEntry
 from engram_core.domain.change import Draft
 from engram_core.domain.errors import InvalidPolicy
 from engram_core.domain.guard import Guard
 from engram_core.domain.message import Episode
 from engram_core.domain.scope import Scope
+from engram_core.floor.access import Access
 from engram_core.floor.echo import Heard
 from engram_core.operations.calibrate import Calibration
 from engram_core.operations.learned import Learned
@@ -39,20 +41,23 @@ _REMEMBERED_TEXTS = 32
 
 
 class Injected:
-    """Texts that recalls recently put into prompts, by scope: what the recall-loop guard compares with. Bounded."""
+    """Texts that recalls recently put into prompts, by scope and principal, for the recall-loop guard. Bounded.
+
+    What one principal recalled says nothing when another adds the same words: it may not even know that they are known.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._texts: OrderedDict[Scope, deque[tuple[str, ...]]] = OrderedDict()
+        self._texts: OrderedDict[tuple[Scope, str], deque[tuple[str, ...]]] = OrderedDict()
 
-    def note(self, scope: Scope, texts: Sequence[str]) -> None:
-        """Remember what a recall in `scope` injected."""
+    def note(self, scope: Scope, principal: str, texts: Sequence[str]) -> None:
+        """Remember what a recall in `scope` by `principal` injected."""
         if not texts:
             return
         with self._lock:
-            recent = self._texts.setdefault(scope, deque(maxlen=_REMEMBERED_RECALLS))
+            recent = self._texts.setdefault((scope, principal), deque(maxlen=_REMEMBERED_RECALLS))
             recent.append(tuple(texts))
-            self._texts.move_to_end(scope)
+            self._texts.move_to_end((scope, principal))
             while len(self._texts) > _REMEMBERED_SCOPES:
                 self._texts.popitem(last=False)
 
@@ -61,10 +66,10 @@ class Injected:
         with self._lock:
             self._texts.clear()
 
-    def of(self, scope: Scope) -> list[str]:
-        """The texts lately injected in `scope`."""
+    def of(self, scope: Scope, principal: str) -> list[str]:
+        """The texts lately injected in `scope` for `principal`."""
         with self._lock:
-            return [text for texts in self._texts.get(scope, ()) for text in texts]
+            return [text for texts in self._texts.get((scope, principal), ()) for text in texts]
 
 
 class SecondHand:
@@ -118,6 +123,26 @@ def _no_answer(question: str, facts: Sequence[tuple[str, datetime]], model: Lang
     return None
 
 
+class Rules(Protocol):
+    """The access rules in force; see `warden.Rulebook`."""
+
+    def current(self) -> Access:
+        """The rules as of now."""
+        ...
+
+
+class Notes(Protocol):
+    """Where reads and refusals are noted; see `recorder.Recorder`."""
+
+    def note(self, entry: AuditEntry) -> None:
+        """Note one."""
+        ...
+
+    def flush(self) -> None:
+        """Write what waits."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """The store as operations see it."""
@@ -135,6 +160,8 @@ class Context:
     extractor: Callable[[Episode, LanguageModel], Sequence[Draft]]
     judge: Callable[[str, Sequence[tuple[str, datetime | None]], str, LanguageModel], Sequence[bool]]
     judge_update: Callable[[str, str, LanguageModel], Literal["same", "update", "both"]]
+    rules: Rules
+    audit: Notes
     answerer: Callable[[str, Sequence[tuple[str, datetime]], LanguageModel], Reading | None] = _no_answer
     sources: Sequence[tuple[Scope | None, Source]] = ()
     """Where reflection may look besides the store: each for a scope and all below it, or (None) for every scope."""

@@ -7,19 +7,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from engram_core.domain.access import Allowance
 from engram_core.domain.change import Archive, Change, Edit, Restore
 from engram_core.domain.errors import ChangeRefused, Conflict, EmbeddingFailed, FactNotFound, StoreUnavailable
 from engram_core.domain.fact import TRUST_BY_CHANNEL, Fact, Status
 from engram_core.domain.message import Message
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
-from engram_core.floor import access, legality
+from engram_core.floor import legality
 from engram_core.floor.screen import screen
 from engram_core.measure import slots, validity
-from engram_core.operations import gate, holding, supersede
+from engram_core.operations import gate, holding, supersede, warden
 from engram_core.operations.commit import Plan, features_again
 from engram_core.operations.context import Context
-from engram_core.ports import Features, Indexed, Link
+from engram_core.ports import Decision, Features, Indexed, Link
 
 _ATTEMPTS = 8
 
@@ -27,19 +28,53 @@ _ATTEMPTS = 8
 _PERSON: Final = "user:"
 
 
-def require_curator(context: Context, scope: Scope, principal: str, now: datetime) -> None:
-    """Raise ChangeRefused unless this principal may curate the scope: release, reject and vouch."""
-    if principal != context.owner:
-        raise ChangeRefused(f"{principal} may not curate {scope}; only the store's owner, {context.owner}, may.")
-
-
-def find(context: Context, scope: Scope, principal: str, fact_id: str) -> Fact:
-    """A fact this principal may read from `scope`. Raises FactNotFound."""
-    readable = access.readable(scope, principal, context.owner)
+def find(context: Context, sight: warden.Sight, fact_id: str) -> Fact:
+    """A fact that may be read. Raises FactNotFound, the same for one that is not there and one that may not be seen."""
     found = context.ledger.facts([fact_id]) if isinstance(fact_id, str) else []
-    if not found or found[0].scope not in readable or found[0].status is Status.ERASED:
-        raise FactNotFound(f"No fact {fact_id!r} is visible from scope {scope}. `engram list {scope}` shows what is.")
+    found = warden.checked(context, sight, found, alarm=False)
+    if not found or found[0].status is Status.ERASED:
+        where = sight.scope
+        raise FactNotFound(f"No fact {fact_id!r} is visible from scope {where}. `engram list {where}` shows what is.")
     return found[0]
+
+
+def get(context: Context, scope: Scope, principal: str, fact_id: str, now: datetime) -> Fact:
+    """A fact by its id; see `Memory.get`."""
+    sight = warden.sight(context, principal, scope, now, "get")
+    fact = find(context, sight, fact_id)
+    warden.seen(context, sight, [fact.id])
+    return fact
+
+
+def history(context: Context, scope: Scope, principal: str, fact_id: str, now: datetime) -> list[Decision]:
+    """Every decision about a fact; see `Memory.history`."""
+    sight = warden.sight(context, principal, scope, now, "history")
+    fact = find(context, sight, fact_id)
+    warden.seen(context, sight, [fact.id])
+    return context.ledger.history(fact.id)
+
+
+def listing(
+    context: Context,
+    scope: Scope,
+    principal: str,
+    now: datetime,
+    *,
+    kind: str | None,
+    statuses: Sequence[Status],
+    limit: int,
+    after: str | None,
+) -> list[Fact]:
+    """Facts of this very scope; see `Memory.list`."""
+    warden.require(context, principal, "read", scope, now, "list")
+    sight = warden.sight(context, principal, scope, now, "list")
+    if after is not None and not [fact for fact in context.ledger.facts([after]) if fact.scope == scope]:
+        found = []  # a fact of elsewhere marks no place here, whether there is one or not
+    else:
+        found = context.ledger.listing(scope, kind=kind, statuses=statuses, limit=limit, after=after)
+    found = warden.checked(context, sight, found)
+    warden.seen(context, sight, [fact.id for fact in found])
+    return found
 
 
 def update(
@@ -53,15 +88,20 @@ def update(
     if "metadata" in wanted:
         wanted["metadata"] = gate.clean_values(wanted["metadata"], policy)
 
+    desk = Desk(context, scope, principal, now, "update")
+    ceiling = desk.allowed().max_trust
+
     def change(fact: Fact) -> tuple[Change, Fact]:
         after = replace(fact, **_retold(fact, wanted), version=fact.version + 1)
-        if after.text != fact.text and not principal.startswith(_PERSON):
-            # A program's or an agent's words do not become a person's by standing where a person's stood.
-            after = replace(after, trust=min(after.trust, TRUST_BY_CHANNEL["assistant"]))
+        if after.text != fact.text:
+            # New words are trusted as far as whoever wrote them, and never more than the old ones; a program's or an
+            # agent's do not become a person's by standing where a person's stood.
+            own = 1.0 if principal.startswith(_PERSON) else TRUST_BY_CHANNEL["assistant"]
+            after = replace(after, trust=min(fact.trust, ceiling, own))
         line = f"{principal} changed {', '.join(sorted(wanted)) or 'nothing'}."
         return Edit(after, Reason("edited", line)), after
 
-    return Desk(context, scope, principal, now).change(fact_id, change, "update")
+    return desk.change(fact_id, change, "update")
 
 
 def _retold(fact: Fact, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +147,7 @@ def forget(
         after = replace(fact, status=Status.ARCHIVED, archived_at=now, archived_reason=str(why))
         return Archive(fact.id, why), after
 
-    desk = Desk(context, scope, principal, now)
+    desk = Desk(context, scope, principal, now, "forget")
     if dry_run:
         return desk.look(fact_id, change)
     return desk.change(fact_id, change, "archive", lambda before, _: supersede.withdrawn(context, before))
@@ -120,7 +160,7 @@ def restore(context: Context, scope: Scope, principal: str, fact_id: str, *, rea
     def change(fact: Fact) -> tuple[Change, Fact]:
         return Restore(fact.id, why), replace(supersede.reinstated(context, fact), restored_at=now)
 
-    desk = Desk(context, scope, principal, now)
+    desk = Desk(context, scope, principal, now, "restore")
     return desk.change(fact_id, change, "restore", lambda _, after: supersede.fresh(context, [after]))
 
 
@@ -136,6 +176,11 @@ class Desk:
     scope: Scope
     principal: str
     now: datetime
+    operation: str
+
+    def allowed(self) -> Allowance:
+        """What lets the principal change facts here. Raises AccessDenied."""
+        return warden.require(self.context, self.principal, "curate", self.scope, self.now, self.operation)
 
     def look(self, fact_id: str, propose: _Propose) -> Fact:
         """The fact as it is, if the change would be made. Raises what `change` would raise."""
@@ -165,7 +210,9 @@ class Desk:
         raise StoreUnavailable(f"Scope {self.scope} was changed by others {_ATTEMPTS} times meanwhile; try again.")
 
     def _found(self, fact_id: str) -> Fact:
-        fact = find(self.context, self.scope, self.principal, fact_id)
+        self.allowed()
+        sight = warden.sight(self.context, self.principal, self.scope, self.now, self.operation)
+        fact = find(self.context, sight, fact_id)
         if fact.scope != self.scope:
             # Reading reaches up the path; changing what others share must be asked for where it lives.
             raise ChangeRefused(

@@ -22,7 +22,7 @@ from engram_core.floor import tombstones
 from engram_core.keeping import Erasure, Tombstone
 from engram_core.measure import gathering, redaction, words
 from engram_core.measure.residue import looked_for
-from engram_core.operations import consolidate, holding, residue
+from engram_core.operations import consolidate, holding, residue, warden
 from engram_core.operations.commit import Plan, features_again
 from engram_core.operations.context import Context
 from engram_core.ports import Features, Indexed, Write
@@ -130,6 +130,7 @@ def erase(
 
     Raises:
         OnHold: Something of it is under a legal hold; nothing was erased.
+        AccessDenied: The principal may not administer a scope concerned; nothing was erased.
         StoreUnavailable: The ledger is out of order, or others kept writing; what was erased so far stays erased.
     """
     why = reason or f"{principal} asked to erase it."
@@ -140,6 +141,8 @@ def erase(
         if held is not None:
             raise holding.refusal(held, "erased")
         parts = _parts(context, reach)
+        for part in parts:
+            warden.require(context, principal, "admin", part.scope, now, "erase")
         erasure_id = "" if dry_run else context.new_id()
         report = _report(context, reach, parts, erasure_id, principal, now, why, wanted.selector)
         if dry_run:
@@ -442,7 +445,7 @@ def _commit(
     context: Context, part: _Part, erasure_id: str, principal: str, now: datetime, why: str, found: _Found
 ) -> None:
     gone = [fact for fact in [*part.gone, *part.ended] if fact.status is not Status.ERASED]
-    plan = Plan(context, part.scope, principal, now)
+    plan = Plan(context, part.scope, principal, now, operation="erase", needs="admin")
     for fact in gone:
         plan.decide("erase", Reason("erased", why), fact_id=fact.id)
     writes = [Write(stub(fact), _BLANK, replaces=fact.version) for fact in gone]

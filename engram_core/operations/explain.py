@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -13,12 +13,14 @@ from engram_core.domain.message import Episode
 from engram_core.domain.scope import Scope
 from engram_core.measure.usage import final_verdicts
 from engram_core.measure.usefulness import NEUTRAL, posterior
+from engram_core.operations import warden
 from engram_core.operations.context import Context
 from engram_core.operations.edit import find
 from engram_core.operations.observe import rendered_texts
 from engram_core.ports import Decision, RecallRow
 
 _RECALLS_SHOWN = 20
+_RECALLS_SEARCHED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,32 +156,46 @@ def family(told: Mapping[str, Any]) -> list[str]:
 
 
 def explain(
-    context: Context, scope: Scope, principal: str, id_: str, *, about: str | None = None
+    context: Context, scope: Scope, principal: str, id_: str, now: datetime, *, about: str | None = None
 ) -> RecallExplanation | FactExplanation:
     """Explain a recall or a fact by its id; see `Memory.explain`."""
+    sight = warden.sight(context, principal, scope, now, "explain")
+    told = _explained(context, sight, id_, about)
+    shown = [told.fact.id] if isinstance(told, FactExplanation) else [item["id"] for item in told.shown]
+    warden.seen(context, sight, shown)
+    return told
+
+
+def _explained(
+    context: Context, sight: warden.Sight, id_: str, about: str | None
+) -> RecallExplanation | FactExplanation:
     row = context.ledger.recall(id_) if isinstance(id_, str) else None
-    if row is not None and row.scope == scope:
-        return _explain_recall(context, row, scope, principal, about)
+    scope = sight.scope
+    if row is not None and row.scope == scope and _is_own(context, sight, row):
+        return _explain_recall(context, row, sight, about)
     if about is not None:
         raise RecallNotFound(f"No recall {id_!r} was made in scope {scope}.")
     try:
-        return _explain_fact(context, find(context, scope, principal, id_))
+        return _explain_fact(context, find(context, sight, id_), sight)
     except FactNotFound:
         raise FactNotFound(f"{id_!r} is neither a recall made in scope {scope} nor a fact visible from it.") from None
 
 
-def _explain_recall(
-    context: Context, row: RecallRow, scope: Scope, principal: str, about: str | None
-) -> RecallExplanation:
-    facts = {fact.id: fact for fact in context.ledger.facts([item["id"] for item in (*row.facts, *row.dropped)])}
+def _is_own(context: Context, sight: warden.Sight, row: RecallRow) -> bool:
+    """Whether a recall may be told of: what others asked is theirs, and the owner's."""
+    return sight.principal in (row.principal, context.owner)
+
+
+def _explain_recall(context: Context, row: RecallRow, sight: warden.Sight, about: str | None) -> RecallExplanation:
+    every = context.ledger.facts([item["id"] for item in (*row.facts, *row.dropped)])
+    facts = {fact.id: fact for fact in every if fact in sight}
+    hidden = {fact.id for fact in every if fact not in sight}
     rendered = rendered_texts(context, row)
     verdicts = final_verdicts(context.ledger.usage(row.id))
 
     def told(item: Mapping[str, Any]) -> dict[str, Any]:
         fact = facts.get(item["id"])
-        # A rule that hides a fact from this principal hides its text here too.
-        hidden = fact is None or item.get("rule") in {"not_readable", "unknown_fact"}
-        text = "" if hidden or fact is None else rendered.get(fact.id, fact.display)
+        text = "" if fact is None or item.get("rule") == "unknown_fact" else rendered.get(fact.id, fact.display)
         return {**item, "text": text, "verdict": verdicts.get(item["id"])}
 
     return RecallExplanation(
@@ -193,16 +209,17 @@ def _explain_recall(
         token_counter=row.token_counter,
         policy_version=row.policy_version,
         stages=row.stages,
-        shown=tuple(told(item) for item in row.facts),
-        dropped=tuple(told(item) for item in row.dropped),
-        absent=_absent(context, row, scope, principal, about) if about is not None else None,
+        # What may not be read any more is not told of any more.
+        shown=tuple(told(item) for item in row.facts if item["id"] not in hidden),
+        dropped=tuple(told(item) for item in row.dropped if item["id"] not in hidden),
+        absent=_absent(context, row, sight, about) if about is not None else None,
     )
 
 
-def _absent(context: Context, row: RecallRow, scope: Scope, principal: str, fact_id: str) -> str | None:
+def _absent(context: Context, row: RecallRow, sight: warden.Sight, fact_id: str) -> str | None:
+    fact = find(context, sight, fact_id)
     if any(item["id"] == fact_id for item in (*row.facts, *row.dropped)):
         return None
-    fact = find(context, scope, principal, fact_id)
     told = {id_ for item in (*row.facts, *row.dropped) for id_ in (item["id"], *item.get("members", ()))}
     if told.intersection((fact_id, *fact.consolidated_from)):
         return None  # it was there as what stands for it, or as the originals it stands for
@@ -215,20 +232,30 @@ def _absent(context: Context, row: RecallRow, scope: Scope, principal: str, fact
     return f"Fact {fact_id} was not among the {ranked} best candidates; the last of them scored {least:.3f}."
 
 
-def _explain_fact(context: Context, fact: Fact) -> FactExplanation:
-    recalls = context.ledger.recalls_of(fact.id, _RECALLS_SHOWN)
+def _explain_fact(context: Context, fact: Fact, sight: warden.Sight) -> FactExplanation:
+    may_see_all = sight.principal == context.owner and not context.rules.current().rules.private
+    recalls = context.ledger.recalls_of(fact.id, _RECALLS_SHOWN if may_see_all else _RECALLS_SEARCHED)
+    if not may_see_all:
+        recalls = [row for row in recalls if row.scope in sight.scopes and _is_own(context, sight, row)]
+        recalls = recalls[:_RECALLS_SHOWN]
+
+    def visible(facts: Iterable[Fact]) -> list[Fact]:
+        # A copy that was shared elsewhere, or what was derived there, is for those who may read there.
+        return [item for item in facts if item in sight or may_see_all]
+
     return FactExplanation(
         fact=fact,
         sources=tuple(_sources(context, fact)),
         history=tuple(context.ledger.history(fact.id)),
         recalls=tuple(_recalled(context, row, fact.id) for row in recalls),
         usage=_usage(context, fact.id),
-        originals=tuple(_original(item) for item in context.ledger.facts(fact.consolidated_from)),
-        stands_in=next(map(_standing, context.ledger.facts([fact.consolidated_into or ""])), None),
-        chain=tuple({**_named(item), "superseded_by": item.superseded_by} for item in _chain(context, fact)),
-        links=tuple(_linked(context, fact)),
+        originals=tuple(_original(item) for item in visible(context.ledger.facts(fact.consolidated_from))),
+        stands_in=next(map(_standing, visible(context.ledger.facts([fact.consolidated_into or ""]))), None),
+        chain=tuple({**_named(item), "superseded_by": item.superseded_by} for item in visible(_chain(context, fact))),
+        links=tuple(_linked(context, fact, visible)),
         derived=tuple(
-            {**_named(item), "archived_reason": item.archived_reason} for item in context.ledger.derived([fact.id])
+            {**_named(item), "archived_reason": item.archived_reason}
+            for item in visible(context.ledger.derived([fact.id]))
         ),
     )
 
@@ -291,10 +318,10 @@ def _chain(context: Context, fact: Fact) -> list[Fact]:
     return sorted(found.values(), key=lambda item: (item.said_at, item.id)) if len(found) > 1 else []
 
 
-def _linked(context: Context, fact: Fact) -> Iterator[dict[str, Any]]:
+def _linked(context: Context, fact: Fact, visible: Callable[[Iterable[Fact]], list[Fact]]) -> Iterator[dict[str, Any]]:
     links = context.ledger.links([fact.id])
     others = {link.older if link.newer == fact.id else link.newer for link in links}
-    facts = {item.id: item for item in context.ledger.facts(sorted(others))}
+    facts = {item.id: item for item in visible(context.ledger.facts(sorted(others)))}
     for link in links:
         other = link.older if link.newer == fact.id else link.newer
         if other in facts:

@@ -11,6 +11,7 @@ from engram_core.domain.fact import Fact, Status
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
 from engram_core.keeping import Hold
+from engram_core.operations import warden
 from engram_core.operations.context import Context
 
 MAX_REASON: Final = 500
@@ -18,6 +19,7 @@ MAX_REASON: Final = 500
 
 def hold(context: Context, scope: Scope, fact_id: str | None, reason: str, principal: str, now: datetime) -> Hold:
     """Place a hold; see `Memory.hold`."""
+    warden.require(context, principal, "admin", scope, now, "hold")
     if not isinstance(reason, str) or not reason.strip() or len(reason) > MAX_REASON:
         raise InvalidInput(f"A hold needs a reason of at most {MAX_REASON} characters: whoever meets it will ask why.")
     if fact_id is not None:
@@ -32,6 +34,8 @@ def hold(context: Context, scope: Scope, fact_id: str | None, reason: str, princ
 def release(context: Context, hold_id: str, principal: str, now: datetime) -> None:
     """Lift a hold; see `Memory.release_hold`."""
     held = next((item for item in context.ledger.erasures.holds() if item.id == hold_id), None)
+    if held is not None:
+        warden.require(context, principal, "admin", held.scope, now, "release_hold")
     if held is None or not context.ledger.erasures.release_hold(held.id, principal, now):
         raise InvalidInput(f"There is no hold {hold_id!r} in force. Engram.holds() lists them.")
 

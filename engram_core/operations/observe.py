@@ -16,7 +16,7 @@ from engram_core.measure.attribution import Shown, Verdict, attribute, sentences
 from engram_core.measure.citations import strip_citations
 from engram_core.measure.columns import vectors
 from engram_core.measure.content import lexical_stems
-from engram_core.operations import gate
+from engram_core.operations import gate, warden
 from engram_core.operations.context import Context
 from engram_core.operations.judge import judged
 from engram_core.ports import RecallRow, ScopeState, UsageRow
@@ -25,17 +25,26 @@ MAX_RESPONSE_BYTES = 64 * 1024
 
 
 def observe(
-    context: Context, scope: Scope, recall_id: str, response: str | None, now: datetime, *, judge: bool = False
+    context: Context,
+    scope: Scope,
+    principal: str,
+    recall_id: str,
+    response: str | None,
+    now: datetime,
+    *,
+    judge: bool = False,
 ) -> Usage:
     """Record which facts of a recall appear in a response; see `Memory.observe`."""
     if judge and context.model is None:
         raise InvalidInput("observe(judge=True) needs a language model; open the store with Engram.open(model=...).")
     if response is not None and not isinstance(response, str):
         raise InvalidInput(f"observe() takes the response's text or None, not {type(response).__name__}.")
+    sight = warden.sight(context, principal, scope, now, "observe")
     row = context.ledger.recall(recall_id)
-    if row is None or row.scope != scope:
+    if row is None or row.scope != scope or principal not in (row.principal, context.owner):
         raise RecallNotFound(f"No recall {recall_id!r} was made in scope {scope}.")
-    verdicts = _verdicts(context, row, response, now if judge else None)
+    verdicts = _verdicts(context, row, response, now if judge else None, sight)
+    warden.seen(context, sight, [verdict["id"] for verdict in verdicts])
     # Judged as it was given; recorded without its secrets.
     recorded = gate.clean_text(response or "", context.ledger.policy(scope).policy)
     kept = recorded.encode("utf-8", "replace")[:MAX_RESPONSE_BYTES].decode("utf-8", "ignore")
@@ -55,7 +64,7 @@ def _question(context: Context, row: RecallRow) -> NDArray[np.float16] | None:
 
 
 def _verdicts(
-    context: Context, row: RecallRow, response: str | None, judge_at: datetime | None
+    context: Context, row: RecallRow, response: str | None, judge_at: datetime | None, sight: warden.Sight
 ) -> list[dict[str, Any]]:
     ids = [fact["id"] for fact in row.facts]
     if response is None or not response.strip():
@@ -68,9 +77,9 @@ def _verdicts(
     marker_of = dict(zip(rendered, names, strict=True))
     shown = [
         Shown(fact.id, fact.display, fact.said_at, marker_of[fact.id], fact.speaker)
-        for fact in context.ledger.facts(rendered)
+        for fact in warden.checked(context, sight, context.ledger.facts(rendered), alarm=False)
     ]
-    states = context.ledger.scopes([row.scope])
+    states = context.ledger.scopes([row.scope] if row.scope in sight.scopes else [])
     scope_size = states[0].recallable if states else len(shown)
     counts = frequencies(context, states, [response, row.query, *(item.text for item in shown)])
     similarity = _similarity(context, row.query, response, rendered)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from engram_core.domain.audit import AuditEntry
 from engram_core.domain.errors import InvalidPolicy
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
+from engram_core.operations import warden
 from engram_core.operations.context import Context
 from engram_core.ports import PolicyVersion
 
@@ -54,8 +56,33 @@ def changes_dict(changes: Mapping[str, tuple[Any, Any]]) -> dict[str, dict[str, 
     return plain
 
 
-def history(context: Context, scope: Scope) -> list[PolicyChange]:
+def source(context: Context, scope: Scope, principal: str, now: datetime) -> PolicyVersion:
+    """The policy in force and where it was set; see `Memory.policy_source`."""
+    warden.require(context, principal, "read", scope, now, "policy")
+    return context.ledger.policy(scope)
+
+
+def set_new(
+    context: Context,
+    scope: Scope,
+    principal: str,
+    now: datetime,
+    *,
+    preset: str | None,
+    version: int | None,
+    fields: Mapping[str, object],
+) -> MemoryPolicy:
+    """Set a new version of a scope's policy; see `Memory.set_policy`."""
+    allowed = warden.require(context, principal, "curate", scope, now, "set_policy")
+    policy = proposed(context, scope, preset=preset, version=version, fields=fields)
+    entry = AuditEntry(now, principal, "curate", "set_policy", scope, by=allowed.by)
+    context.ledger.set_policy(scope, policy, principal, now, entry)
+    return policy
+
+
+def history(context: Context, scope: Scope, principal: str, now: datetime) -> list[PolicyChange]:
     """Every change of what is in force in `scope`, oldest first; see `Memory.policy_history`."""
+    warden.require(context, principal, "read", scope, now, "policy_history")
     lineage = scope.lineage
     newest: dict[Scope, PolicyVersion] = {}
     before, found = MemoryPolicy.preset("default"), []

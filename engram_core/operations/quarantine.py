@@ -21,18 +21,20 @@ _PERSON: Final = "user:"
 
 def release(context: Context, scope: Scope, principal: str, fact_id: str, *, reason: str | None, now: datetime) -> Fact:
     """Let a quarantined fact into recall; see `Memory.release`."""
-    edit.require_curator(context, scope, principal, now)
+    desk = edit.Desk(context, scope, principal, now, "release")
+    desk.allowed()
     why = Reason("released", _clean(context, scope, reason) or f"{principal} released it.")
 
     def change(fact: Fact) -> tuple[Change, Fact]:
         return Release(fact.id, why), replace(fact, status=Status.LIVE, restored_at=now)
 
-    return edit.Desk(context, scope, principal, now).change(fact_id, change, "release")
+    return desk.change(fact_id, change, "release")
 
 
 def reject(context: Context, scope: Scope, principal: str, fact_id: str, *, reason: str | None, now: datetime) -> Fact:
     """Turn a quarantined fact away; see `Memory.reject`."""
-    edit.require_curator(context, scope, principal, now)
+    desk = edit.Desk(context, scope, principal, now, "reject")
+    desk.allowed()
     why = Reason("rejected", _clean(context, scope, reason) or f"{principal} rejected it.")
 
     def change(fact: Fact) -> tuple[Change, Fact]:
@@ -41,20 +43,22 @@ def reject(context: Context, scope: Scope, principal: str, fact_id: str, *, reas
         after = replace(fact, status=Status.ARCHIVED, archived_at=now, archived_reason=str(why))
         return Archive(fact.id, why), after
 
-    return edit.Desk(context, scope, principal, now).change(fact_id, change, "reject")
+    return desk.change(fact_id, change, "reject")
 
 
 def vouch(context: Context, scope: Scope, principal: str, fact_id: str, *, reason: str | None, now: datetime) -> Fact:
     """Trust a fact as a person's own word; see `Memory.vouch`."""
     if not principal.startswith(_PERSON):
         raise ChangeRefused(f"{principal} is not a person; only a principal such as 'user:alice' vouches for a fact.")
-    edit.require_curator(context, scope, principal, now)
+    desk = edit.Desk(context, scope, principal, now, "vouch")
+    # Whoever's words are trusted less than a person's own cannot lend more.
+    trust = min(FULL, desk.allowed().max_trust)
     why = Reason("vouched", _clean(context, scope, reason) or f"{principal} vouches for it.")
 
     def change(fact: Fact) -> tuple[Change, Fact]:
-        return Vouch(fact.id, FULL, why), replace(fact, trust=FULL, version=fact.version + 1)
+        return Vouch(fact.id, trust, why), replace(fact, trust=trust, version=fact.version + 1)
 
-    return edit.Desk(context, scope, principal, now).change(fact_id, change, "vouch")
+    return desk.change(fact_id, change, "vouch")
 
 
 def _clean(context: Context, scope: Scope, reason: str | None) -> str | None:

@@ -14,10 +14,10 @@ from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.recall import Dropped, Query, Recall, Scored, ScoredFact
 from engram_core.domain.scope import Scope
-from engram_core.floor import access, budget
+from engram_core.floor import budget
 from engram_core.measure import dates, succession
 from engram_core.measure.citations import strip_citations
-from engram_core.operations import gate
+from engram_core.operations import gate, warden
 from engram_core.operations.add import view_of
 from engram_core.operations.context import Context
 from engram_core.operations.past import PastView, Time, stand_ins
@@ -98,11 +98,11 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
     """Retrieve for a query; see `Memory.recall`."""
     watch = _Stopwatch()
     policy = context.ledger.policy(scope)
-    readable = access.readable(scope, principal, context.owner)
+    sight = warden.sight(context, principal, scope, now, "recall")
     time = Time(asked.as_of, asked.include_archived, now, policy.policy)
-    view, _ = view_of(context, scope, time.moment, readable=readable, policy=policy.policy)
+    view, _ = view_of(context, scope, time.moment, readable=sight.scopes, policy=policy.policy)
     if not time.is_now:
-        view = PastView.over(view, context.ledger.scopes(list(readable)), time.admits)
+        view = PastView.over(view, context.ledger.scopes(list(sight.scopes)), time.admits)
     view.question = asked.text
     watch.lap("ledger")
     ranking = context.design(policy.policy.design).retrieve(Query(asked.text, asked.k, time.moment, asked.kinds), view)
@@ -111,7 +111,7 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
     ranking, note = _reranked(context, ranking, frozenset(readable), asked, policy.policy)
     watch.lap("rerank" if context.reranker is not None else "score")
     ranking = succession.placed(ranking, newer_of) if newer_of else ranking
-    choice = _chosen(context, list(ranking), frozenset(readable), asked, policy.policy, time, watch, newer_of)
+    choice = _chosen(context, list(ranking), sight, asked, policy.policy, time, watch, newer_of)
     packed = choice.packed
     result = Recall(
         id=context.new_id(),
@@ -128,7 +128,8 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
     watch.lap("render")
     _record(context, result, scope, principal, asked, now, policy)
     watch.lap("record")
-    context.injected.note(scope, _injected(choice))
+    warden.seen(context, sight, [item.fact.id for item in result.facts])
+    context.injected.note(scope, principal, _injected(choice))
     return result
 
 
@@ -146,7 +147,7 @@ def _unmarked(line: budget.Line) -> str:
 def _chosen(
     context: Context,
     ranking: Sequence[Scored],
-    readable: frozenset[Scope],
+    sight: warden.Sight,
     asked: Asked,
     policy: MemoryPolicy,
     time: Time,
@@ -164,7 +165,7 @@ def _chosen(
     named = frozenset(item.fact_id for item in ranking)
     facts: dict[str, Fact] = {}
     while True:
-        scored, ranked, gone = _hydrated(context, ranking[:reach], facts, named, readable, time, newer_of)
+        scored, ranked, gone = _hydrated(context, ranking[:reach], facts, named, sight, time, newer_of)
         watch.lap("ledger")
         packed = budget.pack(ranked, limits, policy, marker, context.counter.count)
         watch.lap("render")
@@ -231,14 +232,14 @@ def _hydrated(
     scored: Sequence[Scored],
     facts: dict[str, Fact],
     named: frozenset[str],
-    readable: frozenset[Scope],
+    sight: warden.Sight,
     time: Time,
     newer_of: Mapping[str, succession.Newer],
 ) -> tuple[list[Scored], list[budget.Ranked], list[Dropped]]:
     """Load what the design ranked into `facts` and check every row again: scope, status and existence."""
     unread = [item.fact_id for item in scored if item.fact_id not in facts]
-    facts |= {fact.id: fact for fact in context.ledger.facts(unread)}
-    scored = _opened(context, scored, facts, named)
+    facts |= {fact.id: fact for fact in warden.checked(context, sight, context.ledger.facts(unread))}
+    scored = _opened(context, scored, facts, named, sight)
     stands = {} if time.is_now else stand_ins(context.ledger, facts.values())
     kept: list[Scored] = []
     ranked: list[budget.Ranked] = []
@@ -247,22 +248,22 @@ def _hydrated(
         fact = facts.get(item.fact_id)
         # Of another time the originals are shown themselves: what stands for them now need not have been there.
         parent = _parent(fact, facts) if time.as_of is None else None
-        reason = _refusal(parent or fact, readable, time, stands.get(item.fact_id) if parent is None else None)
+        reason = _refusal(parent or fact, time, stands.get(item.fact_id) if parent is None else None)
         if reason is None and fact is not None:
             kept.append(item)
             newer = newer_of.get(item.fact_id)
             newer_id = newer.id if newer is not None else None
             ranked.append(budget.Ranked(fact, item.score, parent, newer_id, stands.get(item.fact_id)))
-        elif reason is not None and fact is not None and fact.scope in readable:
+        elif reason is not None and fact is not None:
             gone.append(Dropped(fact.id, fact.text, item.score, dict(item.terms), reason))
         elif reason is not None:
-            # Not readable or unknown: its text is nobody's business here.
+            # There is none, or none that this principal may know of: both look the same.
             gone.append(Dropped(item.fact_id, "", item.score, dict(item.terms), reason))
     return kept, ranked, gone
 
 
 def _opened(
-    context: Context, scored: Sequence[Scored], facts: dict[str, Fact], named: frozenset[str]
+    context: Context, scored: Sequence[Scored], facts: dict[str, Fact], named: frozenset[str], sight: warden.Sight
 ) -> Sequence[Scored]:
     """Add to `facts` what merged facts need, and put originals in the place of a merged fact that a design named."""
     whole = {fact.id: fact for fact in facts.values() if fact.form == "merged" and fact.is_recallable}
@@ -272,7 +273,7 @@ def _opened(
         return scored
     unread = [id_ for id_ in wanted if id_ not in facts]
     if unread:
-        facts |= {fact.id: fact for fact in context.ledger.facts(unread)}
+        facts |= {fact.id: fact for fact in warden.checked(context, sight, context.ledger.facts(unread))}
     opened: list[Scored] = []
     for item in scored:
         held = [id_ for id_ in whole[item.fact_id].consolidated_from if id_ in facts] if item.fact_id in whole else []
@@ -288,11 +289,9 @@ def _parent(fact: Fact | None, facts: Mapping[str, Fact]) -> Fact | None:
     return parent if parent.is_recallable and parent.scope == fact.scope else None
 
 
-def _refusal(fact: Fact | None, readable: frozenset[Scope], time: Time, stands: Fact | None) -> Reason | None:
+def _refusal(fact: Fact | None, time: Time, stands: Fact | None) -> Reason | None:
     if fact is None:
         return Reason("unknown_fact", "The design named a fact that does not exist.")
-    if fact.scope not in readable:
-        return Reason("not_readable", "It lies outside the scopes this principal may read.")
     if not time.admits(fact, stands):
         return Reason("status", f"It is {fact.status.value}.")
     return None

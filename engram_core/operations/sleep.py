@@ -20,9 +20,9 @@ from engram_core.domain.fact import Fact, Status
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
 from engram_core.floor import legality
-from engram_core.operations import consolidate, forget, holding, reflect
+from engram_core.operations import consolidate, forget, holding, reflect, warden
 from engram_core.operations.add import view_of
-from engram_core.operations.brief import brief
+from engram_core.operations.brief import drawn
 from engram_core.operations.commit import Plan, features_again
 from engram_core.operations.context import Context
 from engram_core.ports import Night
@@ -63,6 +63,13 @@ class ScopeNight:
     design: tuple[Mapping[str, Any], ...] = ()
     brief: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+
+    def without_texts(self) -> ScopeNight:
+        """The same in numbers: for whoever may order this scope and not read it."""
+        forget = {**self.forget, "proposals": []} if self.forget else self.forget
+        consolidate = {**self.consolidate, "clusters": []} if self.consolidate else self.consolidate
+        reflect = {**self.reflect, "gaps": []} if self.reflect else self.reflect
+        return replace(self, forget=forget, consolidate=consolidate, reflect=reflect, design=())
 
     @property
     def is_eventful(self) -> bool:
@@ -118,14 +125,23 @@ def sleep(
     progress: Progress | None = None,
 ) -> SleepReport:
     """Run a night over a scope and all below it, or over the whole store; see `Engram.sleep`."""
+    if scope is not None:
+        warden.require(context, principal, "curate", scope, now, "sleep")
     run_id = context.new_id()
-    paths = [state.scope for state in context.ledger.scopes() if scope is None or scope.contains(state.scope)]
+    paths = [
+        state.scope
+        for state in context.ledger.scopes()
+        if (scope is None or scope.contains(state.scope))
+        and warden.allowance(context, principal, "curate", state.scope, now) is not None
+    ]
     record = Night(run_id, scope, principal, now)
     if not dry_run:
         context.ledger.save_night(record)
     done: list[ScopeNight] = []
     for path in paths:
         night = _Night(context, path, principal, now, run_id, dry_run, progress).run()
+        if warden.allowance(context, principal, "read", path, now) is None:
+            night = night.without_texts()
         done.append(night)
         if not dry_run and night.is_eventful:
             # After every scope: what a killed night did is on record.
@@ -205,7 +221,9 @@ class _Night:
         return sum(state.recallable for state in self.context.ledger.scopes([self.scope]))
 
     def _brief(self) -> dict[str, int]:
-        found = brief(self.context, self.scope, self.principal, BRIEF_TOKENS, self.now)
+        readable = self.context.rules.current().readable(self.principal, self.scope, self.now)
+        sight = warden.Sight(self.principal, self.scope, self.now, "sleep", readable, "")
+        found = drawn(self.context, sight, BRIEF_TOKENS)
         return {"tokens": found.tokens, "facts": len(found.facts)}
 
     def _forget(self) -> dict[str, Any]:
@@ -233,6 +251,8 @@ class _Night:
         return told | {"done": len(done.fact_ids), "refused": done.refused, "moved": done.moved}
 
     def _reflect(self) -> dict[str, Any]:
+        if warden.allowance(self.context, self.principal, "write", self.scope, self.now) is None:
+            return reflect.Reflection(self.scope.path, (), ()).to_dict()  # what fills a gap is written
         found = reflect.reflect(
             self.context,
             self.scope,

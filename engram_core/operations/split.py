@@ -12,7 +12,7 @@ from engram_core.domain.fact import Fact, Status
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
 from engram_core.floor import legality
-from engram_core.operations import edit
+from engram_core.operations import edit, warden
 from engram_core.operations.commit import Plan, features_again
 from engram_core.operations.consolidate import rebuilt
 from engram_core.operations.context import Context
@@ -28,7 +28,7 @@ def split(
     why = Reason("split", reason or f"{principal} asked to split it.")
     for _ in range(_ATTEMPTS):
         seq = _seq(context, scope)
-        fact = _here(context, scope, principal, fact_id)
+        fact = _here(context, scope, principal, fact_id, now, "split")
         _judge(context, Split(fact_id, why), fact, now)
         originals = context.ledger.facts(fact.consolidated_from)
         try:
@@ -46,7 +46,7 @@ def restore(context: Context, scope: Scope, principal: str, fact_id: str, *, rea
         found = context.ledger.facts([fact_id]) if isinstance(fact_id, str) else []
         if not found or found[0].consolidated_into is None:
             return edit.restore(context, scope, principal, fact_id, reason=reason, now=now)
-        fact = _here(context, scope, principal, fact_id)
+        fact = _here(context, scope, principal, fact_id, now, "restore")
         _judge(context, Restore(fact_id, why), fact, now)
         parents = context.ledger.facts([found[0].consolidated_into])
         try:
@@ -62,8 +62,9 @@ def _seq(context: Context, scope: Scope) -> int:
     return states[0].seq if states else 0
 
 
-def _here(context: Context, scope: Scope, principal: str, fact_id: str) -> Fact:
-    fact = edit.find(context, scope, principal, fact_id)
+def _here(context: Context, scope: Scope, principal: str, fact_id: str, now: datetime, operation: str) -> Fact:
+    warden.require(context, principal, "curate", scope, now, operation)
+    fact = edit.find(context, warden.sight(context, principal, scope, now, operation), fact_id)
     if fact.scope != scope:
         raise ChangeRefused(f"Fact {fact_id} lives in scope {fact.scope}; change it from there, not from {scope}.")
     return fact

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from engram_core.domain.audit import AuditEntry
 from engram_core.domain.errors import Conflict, InvalidInput
 from engram_core.domain.fact import Fact, Slot, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
+from engram_core.floor import chain
 from engram_core.measure import usefulness
 from engram_core.ports import (
     Batch,
@@ -46,6 +48,8 @@ from engram_core.ports import (
 )
 from engram_core.storage import schema as t
 from engram_core.storage import trouble, writing
+from engram_core.storage.access_book import SqlAccessBook
+from engram_core.storage.audit_book import SqlAuditBook
 from engram_core.storage.codec import (
     FACT_COLUMNS,
     MAX_STEM,
@@ -67,6 +71,7 @@ from engram_core.storage.migrate import migrate
 from engram_core.storage.readers import Readers
 from engram_core.storage.records import episode_of, recall_of, usage_of
 from engram_core.storage.screening import SqlScreening
+from engram_core.storage.sealing import SEALED_SETTINGS
 
 _CHUNK = 500
 _UNITED = 100
@@ -119,6 +124,8 @@ class SqlLedger:
         try:
             with self._mapped():
                 migrate(self._engines)
+            self.audit = SqlAuditBook(_Doors(self))
+            self.access = SqlAccessBook(_Doors(self), self.audit)
         except BaseException:
             self._engines.dispose()
             raise
@@ -261,7 +268,11 @@ class SqlLedger:
             self._logbook.flush()  # what is recorded later, it could not blank
         try:
             with self._mapped(), self._engines.writer.begin() as connection:
-                return writing.apply(connection, batch)
+                before = writing.last_link(connection) if batch.links else 0
+                swept = self.audit.rows_of(connection, batch.scope) if batch.erasure is not None else {}
+                seq = writing.apply(connection, batch)
+                self.audit.note_batch(connection, batch, seq, before, swept)
+                return seq
         except IntegrityError as error:
             raise InvalidInput(f"The source of ids gave one that is in use: {error.orig}") from error
 
@@ -409,6 +420,7 @@ class SqlLedger:
         # Lost in a power cut, a score is simply computed again.
         with self._observing() as connection:
             writing.save_scores(connection, scores)
+            self.audit.note(connection, _kept("score"), {"facts": [item.fact_id for item in scores]})
 
     # --- what happened ---
 
@@ -626,14 +638,16 @@ class SqlLedger:
             return PolicyVersion(None, 0, MemoryPolicy.preset("default"))
         return _policy_version(rows[0])
 
-    def set_policy(self, scope: Scope, policy: MemoryPolicy, principal: str, at: datetime) -> PolicyVersion:
+    def set_policy(
+        self, scope: Scope, policy: MemoryPolicy, principal: str, at: datetime, audit: AuditEntry | None = None
+    ) -> PolicyVersion:
         with self._mapped(), self._engines.writer.begin() as connection:
             writing.next_seq(connection, 1)
             scope_id = writing.scope_id(connection, scope)
             newest = select(func.max(t.policies.c.version)).where(t.policies.c.scope_id == scope_id)
             version = (connection.execute(newest).scalar() or 0) + 1
-            connection.execute(
-                insert(t.policies),
+            id_ = connection.execute(
+                insert(t.policies).returning(t.policies.c.id),
                 {
                     "scope_id": scope_id,
                     "version": version,
@@ -641,7 +655,9 @@ class SqlLedger:
                     "principal": storable(principal),
                     "at": epoch(at),
                 },
-            )
+            ).scalar_one()
+            entry = audit or AuditEntry(at, principal, "curate", "set_policy", scope, by=chain.STORE)
+            self.audit.note(connection, entry, {"policies": [id_]})
         return PolicyVersion(scope, version, policy, principal, at)
 
     def policy_versions(self, scopes: Sequence[Scope]) -> list[PolicyVersion]:
@@ -660,16 +676,22 @@ class SqlLedger:
 
     def set_setting(self, name: str, value: str, *, only_if_absent: bool = False) -> str:
         row = {"name": name, "value": value}
+        known = select(t.settings.c.value).where(t.settings.c.name == name)
         with self._mapped(), self._engines.writer.begin() as connection:
+            before = connection.execute(known).scalar() if name in SEALED_SETTINGS else None
             if only_if_absent:
                 writing.insert_if_absent(connection, t.settings, row)
             else:
                 writing.upsert(connection, t.settings, [row], ["name"])
-            return str(connection.execute(select(t.settings.c.value).where(t.settings.c.name == name)).scalar_one())
+            after = str(connection.execute(known).scalar_one())
+            if name in SEALED_SETTINGS and before != after:
+                self.audit.note(connection, _kept("setting", "admin"), {"settings": [name]})
+            return after
 
     def replace_vectors(self, fresh: Iterable[FreshVectors], embedder: str) -> None:
         with self._mapped(), self._engines.writer.begin() as connection:
-            writing.replace_vectors(connection, fresh)
+            changed = writing.replace_vectors(connection, fresh)
+            self.audit.note(connection, _kept("reembed", "admin"), {"facts": changed})
             writing.upsert(connection, t.settings, [{"name": "embedder", "value": embedder}], ["name"])
 
     # --- nights ---
@@ -839,6 +861,41 @@ class SqlLedger:
 
     def _mapped(self) -> AbstractContextManager[None]:
         return trouble.mapped(self.url)
+
+
+class _Doors:
+    """The ledger's ways to its database, for the books that stand in it."""
+
+    def __init__(self, ledger: SqlLedger) -> None:
+        self._ledger = ledger
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        with self._ledger._mapped(), self._ledger._engines.writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def observing(self) -> Iterator[Connection]:
+        with self._ledger._observing() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with self._ledger._reading() as connection:
+            yield connection
+
+    def read(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
+        return self._ledger._read(query, parameters)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        with self._ledger._mapped(), self._ledger._engines.snapshot() as connection:
+            yield connection
+
+
+def _kept(operation: str, verb: str = "curate") -> AuditEntry:
+    """What the audit notes of the store keeping its own books."""
+    return AuditEntry(datetime.now(UTC), chain.STORE, verb, operation, None, by=chain.STORE)
 
 
 def _heaviest(postings: Mapping[str, NDArray[np.int64]], weights: Mapping[str, float], limit: int) -> list[int]:

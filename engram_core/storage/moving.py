@@ -21,7 +21,7 @@ from engram_core.storage.migrate import migrate, revision
 from engram_core.storage.trouble import mapped, without_password
 
 Progress = Callable[[str, int, int], None]
-_SEEDED = frozenset({"counter", "settings"})
+_SEEDED = frozenset({"counter", "settings", "heads", "audit"})
 """Tables in which opening an empty store leaves rows."""
 
 

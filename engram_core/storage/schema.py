@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest migration; a test keeps it equal to the scripts' head."""
 
 metadata = MetaData(
@@ -461,6 +461,63 @@ lab_runs = Table(
     Column("at", Float, nullable=False),
     Column("setup", Text, nullable=False),
     Column("report", Text),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("id", _Key, primary_key=True, autoincrement=True),
+    Column("grantee", String(200), nullable=False),
+    Column("verb", String(8), nullable=False),
+    Column("scope", String(520), nullable=False),
+    Column("deep", Boolean, nullable=False),
+    Column("expires", Float),
+    Column("max_trust", Float, nullable=False),
+    Column("granted_by", String(200), nullable=False),
+    Column("granted_at", Float, nullable=False),
+    Column("reason", Text),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("group_name", String(200), primary_key=True),
+    Column("principal", String(200), primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+private_scopes = Table(
+    "private_scopes",
+    metadata,
+    Column("path", String(520), primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+# Where the books of access and audit stand: `access` counts changes, `audit` entries, with the hash of the last.
+heads = Table(
+    "heads",
+    metadata,
+    Column("name", String(20), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", _Key, primary_key=True, autoincrement=False),
+    Column("at", Float, nullable=False),
+    Column("principal", String(200), nullable=False),
+    Column("verb", String(8), nullable=False),
+    Column("operation", String(40), nullable=False),
+    Column("scope", String(520)),
+    Column("decision", String(8), nullable=False),
+    Column("granted", String(40), nullable=False),
+    Column("fact_ids", Text, nullable=False),
+    Column("about", Text, nullable=False),
+    Column("sealed", Text, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
 )
 
 # Full text is no portable table, so the migration creates it: a contentless FTS5 table `fact_words(terms)` on SQLite, a

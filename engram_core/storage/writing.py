@@ -402,6 +402,11 @@ def _save_links(connection: Connection, scope: int, links: Sequence[Link]) -> No
         connection.execute(insert(t.links), rows)
 
 
+def last_link(connection: Connection) -> int:
+    """The highest key of a link; 0 if there is none. Links of one moment come from one writer: it holds the counter."""
+    return int(connection.execute(select(func.coalesce(func.max(t.links.c.id), 0))).scalar_one())
+
+
 def park(connection: Connection, scope: int, item: Parked) -> None:
     """Append one parked item."""
     connection.execute(
@@ -417,8 +422,9 @@ def park(connection: Connection, scope: int, item: Parked) -> None:
     )
 
 
-def replace_vectors(connection: Connection, fresh: Iterable[FreshVectors]) -> None:
-    """Give facts new vectors and sequence numbers; pending facts become live."""
+def replace_vectors(connection: Connection, fresh: Iterable[FreshVectors]) -> list[str]:
+    """Give facts new vectors and sequence numbers; pending facts become live. Returns the facts' ids."""
+    changed: list[str] = []
     status = case((t.facts.c.status == Status.PENDING.value, Status.LIVE.value), else_=t.facts.c.status)
     change = (
         update(t.facts)
@@ -434,6 +440,7 @@ def replace_vectors(connection: Connection, fresh: Iterable[FreshVectors]) -> No
             for seq, item in enumerate(chunk, last - len(chunk) + 1)
         ]
         connection.execute(change, rows)
+        changed += [item.fact_id for item in chunk]
     # Questions were embedded by the old embedder and cannot be compared any more.
     connection.execute(update(t.usage).where(t.usage.c.question.is_not(None)).values(question=None))
     here = t.facts.c.scope_id == t.scopes.c.id
@@ -441,6 +448,7 @@ def replace_vectors(connection: Connection, fresh: Iterable[FreshVectors]) -> No
     live = select(func.count()).where(here, t.facts.c.status == Status.LIVE.value).scalar_subquery()
     seq = case((t.scopes.c.seq > newest, t.scopes.c.seq), else_=newest)
     connection.execute(update(t.scopes).values(seq=seq, live=live))
+    return changed
 
 
 _SCORE = (

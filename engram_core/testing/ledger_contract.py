@@ -5,6 +5,7 @@ Subclass `LedgerContract` and override `open_ledger`. Needs pytest and hypothesi
 
 from __future__ import annotations
 
+from engram_core.testing.access_contract import AccessClauses, AuditClauses
 from engram_core.testing.ledger_books import BooksClauses
 from engram_core.testing.ledger_commits import CommitClauses
 from engram_core.testing.ledger_diary import DiaryClauses
@@ -26,5 +27,7 @@ class LedgerContract(
     DiaryClauses,
     ErasureClauses,
     ScreeningClauses,
+    AccessClauses,
+    AuditClauses,
 ):
-    """Every clause: what commits keep, what reads find, what replaces what, and the books."""
+    """Every clause: what commits keep, what reads find, what replaces what, the books, and who may do what."""

@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_core.domain.audit import AuditEntry
 from engram_core.domain.errors import Conflict, InvalidInput
 from engram_core.domain.fact import Fact, Slot, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
+from engram_core.floor import chain
 from engram_core.measure import usefulness
 from engram_core.ports import (
     Asked,
@@ -47,6 +49,7 @@ from engram_core.ports import (
     UsageRow,
     Write,
 )
+from engram_core.testing.memory_books import MemoryAccessBook, MemoryAuditBook
 from engram_core.testing.memory_diary import MemoryDiary
 from engram_core.testing.memory_erasures import MemoryErasures
 from engram_core.testing.memory_lab_books import MemoryDesigns, MemoryProposals
@@ -93,6 +96,8 @@ class MemoryLedger:
         self._lock = threading.RLock()
         self.proposals = MemoryProposals(self._lock)
         self.designs = MemoryDesigns(self._lock)
+        self.audit = MemoryAuditBook(self._lock)
+        self.access = MemoryAccessBook(self.audit, self._lock)
         self._state = _State()
         self.erasures = MemoryErasures(self)
         self._recalls: dict[str, RecallRow] = {}
@@ -237,6 +242,9 @@ class MemoryLedger:
             if batch.expect is not None and batch.expect != seq:
                 raise Conflict(f"The scope moved from {batch.expect} to {seq} while the change was planned.")
             self._check(batch)
+            entry = chain.entry_of(batch)
+            if entry is not None:
+                self.audit.append([entry])
             return self._apply(batch)
 
     def _check(self, batch: Batch) -> None:
@@ -590,8 +598,11 @@ class MemoryLedger:
                     return versions[-1]
         return PolicyVersion(None, 0, MemoryPolicy.preset("default"))
 
-    def set_policy(self, scope: Scope, policy: MemoryPolicy, principal: str, at: datetime) -> PolicyVersion:
+    def set_policy(
+        self, scope: Scope, policy: MemoryPolicy, principal: str, at: datetime, audit: AuditEntry | None = None
+    ) -> PolicyVersion:
         with self._lock:
+            self.audit.append([audit or AuditEntry(at, principal, "curate", "set_policy", scope, by=chain.STORE)])
             self._state.scopes.setdefault(scope, len(self._state.scopes) + 1)
             version = 1 + sum(item.scope == scope for item in self._policies)
             self._policies.append(PolicyVersion(scope, version, policy, principal, at))

@@ -258,8 +258,9 @@ def test_the_environment_names_the_store_and_the_option_wins(cli: Cli, tmp_path:
     assert (tmp_path / ".engram" / "engram.db").is_file()
 
 
-def test_a_principal_is_noted_and_reads_its_own_scope_only(filled: Cli) -> None:
+def test_a_principal_is_noted_and_reads_what_it_was_granted_only(filled: Cli) -> None:
     filled("add", "acme/support", "The office closes at eight.")
+    filled("grant", "agent:helpdesk", "contributor", SCOPE)
     filled("add", SCOPE, "The lift is broken.", "--principal", "agent:helpdesk")
     assert filled.json("list", SCOPE)["facts"][-1]["origin"]["principal"] == "agent:helpdesk"
     question = ("recall", SCOPE, "When does the office close?")

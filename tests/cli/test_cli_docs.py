@@ -58,7 +58,7 @@ def test_the_shared_options_are_documented_once() -> None:
 
 
 def test_no_command_is_documented_that_does_not_exist() -> None:
-    assert set(re.findall(r"^## engram (\w+)$", PAGE.read_text(), re.MULTILINE)) == set(COMMANDS)
+    assert set(re.findall(r"^## engram ([\w-]+)$", PAGE.read_text(), re.MULTILINE)) == set(COMMANDS)
 
 
 def test_every_exit_code_is_documented() -> None:

@@ -13,6 +13,7 @@ def test_show_lists_every_field_and_its_source(cli: Cli) -> None:
     shown = cli("policy", "show", SCOPE)
     assert [row["field"] for row in shown.rows] == list(MemoryPolicy.model_fields)
     assert "built-in default" in shown.err
+    cli("grant", "user:ann", "curator", "acme")
     cli("policy", "set", "acme", "max_facts=50", "--principal", "user:ann")
     view = cli.json("policy", "show", SCOPE)
     assert (view["source"], view["version"], view["principal"], view["policy"]["max_facts"]) == (

@@ -86,6 +86,7 @@ def test_only_current_trusted_and_readable_facts_are_told() -> None:
         shown = {fact.text for fact in memory.brief(now=NOW).facts}
         assert shown.isdisjoint({old.text, early.text, gone.text, "Bananas cure baldness."})
         assert "The office closes at six." in shown
+        store.grant("agent:helpdesk", "reader", "acme/ana")
         agent = store.memory("acme/ana", principal="agent:helpdesk")
         assert "The office closes at six." not in agent.brief(now=NOW).text
 

@@ -22,6 +22,7 @@ def store(request, tmp_path):
         request.param, lambda: request.getfixturevalue("postgres_url")
     )()
     with Engram.open(url, embedder=WordHashEmbedder()) as engram:
+        engram.grant(NIGHT, "curate", "acme")
         yield engram
 
 
@@ -221,6 +222,7 @@ def test_what_others_say_is_redundant_goes_first_and_what_they_leave_stays(store
 
 def test_the_same_words_by_two_principals_are_not_twins(store):
     memory, _ = filled(store, ["I like tea."], cap=100)
+    store.grant("user:bob", "contributor", memory.scope)
     store.memory(memory.scope, principal="user:bob").add("I like tea.", now=NOW)
     assert planned(memory).archive == ()
 

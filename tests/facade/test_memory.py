@@ -86,6 +86,7 @@ def test_absence_is_explained(store):
 
 
 def test_explaining_a_fact_tells_where_it_came_from_and_what_happened(store):
+    store.grant("agent:helpdesk", "curator", "acme/ana")
     memory = store.memory("acme/ana", principal="agent:helpdesk")
     fact = memory.add(conversation(), now=NOW).facts[0]
     memory.update(fact.id, text="I moved to Porto in May and rent a flat near the river.")
@@ -109,6 +110,7 @@ def test_siblings_and_children_are_invisible_and_ancestors_are_seen_by_the_owner
     assert seen(store.memory("acme")) == {"amber"}
     assert seen(store.memory("acme-corp")) == {"basalt"}
     assert seen(store.memory("acme/x")) == {"amber", "cobalt"}
+    store.grant("agent:a", "reader", "acme/x")
     assert seen(store.memory("acme/x", principal="agent:a")) == {"cobalt"}
     foreign = store.memory("acme-corp").list()[0].id
     with pytest.raises(FactNotFound):

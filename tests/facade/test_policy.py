@@ -23,6 +23,7 @@ def store():
 def test_the_source_is_the_nearest_scope_with_a_policy(store):
     memory = store.memory("acme/support/alice")
     assert (memory.policy_source.scope, memory.policy_source.version) == (None, 0)
+    store.grant("user:ann", "curate", "acme")
     store.memory("acme", principal="user:ann").set_policy(max_facts=500, now=NOW)
     source = memory.policy_source
     assert (source.scope, source.version, source.principal, source.at) == (Scope("acme"), 1, "user:ann", NOW)
@@ -32,6 +33,8 @@ def test_the_source_is_the_nearest_scope_with_a_policy(store):
 
 
 def test_history_tells_what_was_in_force_here_and_nothing_else(store):
+    store.grant("user:ann", "curator", "acme")
+    store.grant("user:bob", "curator", "acme/alice")
     top, memory = store.memory("acme", principal="user:ann"), store.memory("acme/alice", principal="user:bob")
     assert memory.policy_history() == []
     top.set_policy("support", now=NOW)

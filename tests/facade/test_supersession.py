@@ -81,6 +81,7 @@ def test_other_people_other_scopes_and_pins_are_left_alone(memory):
     assert len(memory.list()) == 4
     nobody = memory.engram.memory("acme/shared")
     nobody.add("I live in Lisbon.", now=START)
+    memory.engram.grant("user:ben", "contributor", "acme/shared")
     memory.engram.memory("acme/shared", principal="user:ben").add("I live in Porto.", now=LATER)
     assert len(nobody.list()) == 2
 
