@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import assert_never
+from typing import Final, assert_never
 
 from engram_core.design import Design
 from engram_core.domain.change import (
@@ -46,6 +46,8 @@ from engram_core.ports import LanguageModel, Link, ScopeState
 MESSAGES_PER_COMMIT = 1_000
 _ATTEMPTS = 60
 _LONGEST_PAUSE_S = 0.2
+_OF_ITSELF: Final = frozenset({"empty", "quota", "secret", "injection", "guard", "quarantine_channel"})
+"""Rules that decide by a message, its sender and the policy alone, whatever else is stored."""
 
 Input = str | Message | Sequence["str | Message"]
 Progress = Callable[[int, int], None]
@@ -118,8 +120,11 @@ def add(
 def _sealed(outcomes: Sequence[Outcome], episode_id: str) -> AddResult:
     """What somebody is told who may write here and not read: nothing that depends on what is here already."""
     reason = Reason("accepted", "It was accepted; what became of it is for those who may read this scope.")
-    told = tuple(Outcome(item.message, "stored", reason) for item in outcomes)
-    return AddResult((), told, episode_id)
+    told = (
+        replace(item, fact_ids=()) if item.reason.rule in _OF_ITSELF else Outcome(item.message, "stored", reason)
+        for item in outcomes
+    )
+    return AddResult((), tuple(told), episode_id)
 
 
 def normalised(messages: Input, *, session: str | None, now: datetime, new_id: Callable[[], str]) -> list[Message]:
