@@ -108,7 +108,7 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
     ranking = context.design(policy.policy.design).retrieve(Query(asked.text, asked.k, time.moment, asked.kinds), view)
     watch.lap("score", view.spent)
     newer_of = _newer_of(context, [item.fact_id for item in ranking], time)
-    ranking, note = _reranked(context, ranking, frozenset(readable), asked, policy.policy)
+    ranking, note = _reranked(context, ranking, frozenset(sight.scopes), asked, policy.policy)
     watch.lap("rerank" if context.reranker is not None else "score")
     ranking = succession.placed(ranking, newer_of) if newer_of else ranking
     choice = _chosen(context, list(ranking), sight, asked, policy.policy, time, watch, newer_of)
