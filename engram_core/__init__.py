@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from engram_core.domain.reason import Reason
     from engram_core.domain.recall import AddResult, Dropped, Outcome, Query, Recall, Scored, ScoredFact, Usage
     from engram_core.domain.scope import Scope
+    from engram_core.domain.server import ChromaServer, Quotas
     from engram_core.domain.spec import DesignSpec
     from engram_core.engram import Engram, Memory
     from engram_core.keeping import Hold
@@ -115,6 +116,7 @@ _HOMES = {
     "domain.reason": ("Reason",),
     "domain.recall": ("AddResult", "Dropped", "Outcome", "Query", "Recall", "Scored", "ScoredFact", "Usage"),
     "domain.scope": ("Scope",),
+    "domain.server": ("ChromaServer", "Quotas"),
     "domain.spec": ("DesignSpec",),
     "engram": ("Engram", "Memory"),
     "measure.citations": ("CITE_INSTRUCTION", "strip_citations"),
@@ -138,16 +140,16 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Absorb", "AccessDenied", "AccessExplanation", "Add", "AddResult", "Alarm", "Alike", "Archive", "Ask",
-    "AuditEntry", "AuditHead", "AuditRow", "Binding", "BindingSource", "Bound", "Brief", "CITE_INSTRUCTION",
-    "Candidates", "Change", "ChangeRefused", "Consolidate", "Consolidation", "DEFAULT_K", "DEFAULT_MAX_OPEN",
+    "Absorb", "AccessDenied", "AccessExplanation", "Add", "AddResult", "Alarm", "Alike", "Archive", "Ask", "AuditEntry",
+    "AuditHead", "AuditRow", "Binding", "BindingSource", "Bound", "Brief", "CITE_INSTRUCTION", "Candidates", "Change",
+    "ChangeRefused", "ChromaServer", "Consolidate", "Consolidation", "DEFAULT_K", "DEFAULT_MAX_OPEN",
     "DEFAULT_TIMEOUT_S", "Decision", "Design", "DesignFailed", "DesignSpec", "Draft", "Dropped", "Edit", "Embedder",
     "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "ErasureReport", "Fact",
     "FactExplanation", "FactNotFound", "Gap", "Grant", "Guard", "GuardVerdict", "Hold", "Ignore", "IndexUnavailable",
     "InvalidDesign", "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel", "Lapse", "Likeness", "MAX_K",
     "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "NamedTurns", "OnHold", "Origin",
     "Outcome", "Passage", "PolicyChange", "PolicyVersion", "PrincipalSource", "Proposal", "ProposalNotFound", "Query",
-    "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Reflection", "Release", "Reranker", "Residue",
+    "Quotas", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Reflection", "Release", "Reranker", "Residue",
     "Restore", "Reweigh", "SandboxUnavailable", "Schedule", "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource",
     "Scored", "ScoredFact", "SentenceFiles", "SleepReport", "Slot", "Source", "Split", "Statistics", "Status",
     "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Update", "Usage", "UsageReport",

@@ -16,6 +16,7 @@ from engram_core.design import Design
 from engram_core.domain.errors import EmbeddingFailed, IndexUnavailable, InvalidInput, StoreUnavailable
 from engram_core.domain.guard import Guard
 from engram_core.domain.scope import Scope
+from engram_core.domain.server import ChromaServer
 from engram_core.engram import DEFAULT_EXACT_LIMIT, DEFAULT_URL, Engram
 from engram_core.operations.background import Worker
 from engram_core.operations.compare import Question
@@ -38,7 +39,7 @@ _sharing = threading.Lock()
 def open_store(
     url: str,
     *,
-    index: str | None,
+    index: str | ChromaServer | None,
     embedder: Any,
     model: Any,
     reranker: Any = None,
@@ -169,7 +170,7 @@ def _context(
 def reembed(
     url: str,
     *,
-    index: str | None = None,
+    index: str | ChromaServer | None = None,
     embedder: Any = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -199,7 +200,7 @@ def migrate_store(
     source: str,
     target: str,
     *,
-    index: str | None = None,
+    index: str | ChromaServer | None = None,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -256,7 +257,9 @@ def _reader(ledger: Ledger, asked: Sequence[Question]) -> Context:
     return _context(ledger, finder, known, ledger.setting("owner") or "user:owner")
 
 
-def _indexed(ledger: Ledger, place: str | None, progress: Callable[[str, int, int], None] | None) -> dict[str, Any]:
+def _indexed(
+    ledger: Ledger, place: str | ChromaServer | None, progress: Callable[[str, int, int], None] | None
+) -> dict[str, Any]:
     """Build the index of a store that has just been filled; without success the store builds it when it is opened."""
     from engram_core.storage.finder import LedgerFinder  # noqa: PLC0415
 
@@ -280,14 +283,17 @@ def _indexed(ledger: Ledger, place: str | None, progress: Callable[[str, int, in
 
 
 def shared(url: str | None = None) -> Engram:
-    """The process's shared store at `url`, else `ENGRAM_URL`, else `./.engram`. Opened once, closed at exit."""
+    """The process's shared store at `url`, else at `ENGRAM_URL` with the index at `ENGRAM_INDEX`, else `./.engram`.
+
+    Opened once, closed at exit.
+    """
     wanted = url or os.environ.get("ENGRAM_URL") or DEFAULT_URL
     key = wanted if "://" in wanted or wanted == MEMORY_URL else str(Path(wanted).resolve())
     with _sharing:
         pid, store = _shared.get(key, (0, None))
         # A forked child must not use its parent's connections.
         if store is None or pid != os.getpid() or store.is_closed:
-            store = Engram.open(key)
+            store = Engram.open(key, index=os.environ.get("ENGRAM_INDEX") or None if url is None else None)
             _shared[key] = (os.getpid(), store)
         return store
 
@@ -310,7 +316,7 @@ def _dimension(embedder: StoreEmbedder) -> int:
         return 1
 
 
-def _ledger(url: str, index: str | None) -> tuple[Ledger, str | None]:
+def _ledger(url: str, index: str | ChromaServer | None) -> tuple[Ledger, str | ChromaServer | None]:
     """The ledger, and where its index is: a directory, a server's address, or None for exact search."""
     if url == MEMORY_URL:
         from engram_core.testing.memory_ledger import MemoryLedger  # noqa: PLC0415
@@ -341,7 +347,7 @@ def _make_directory(directory: Path) -> None:
         ) from error
 
 
-def _index_place(index: str | None, default: str | None) -> str | None:
+def _index_place(index: str | ChromaServer | None, default: str | None) -> str | ChromaServer | None:
     if index is None:
         return default
     return None if index == "exact" else index

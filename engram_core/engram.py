@@ -22,6 +22,7 @@ from engram_core.domain.message import aware
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.recall import AddResult, Recall, Usage
 from engram_core.domain.scope import Scope
+from engram_core.domain.server import ChromaServer
 from engram_core.floor import legality
 from engram_core.operations import access as accessing
 from engram_core.operations import add as adding
@@ -81,7 +82,7 @@ class Engram(StorePrivacy):
         cls,
         url: str | os.PathLike[str] = DEFAULT_URL,
         *,
-        index: str | None = None,
+        index: str | ChromaServer | None = None,
         embedder: Any = None,
         model: Any = None,
         reranker: Any = None,
@@ -101,7 +102,8 @@ class Engram(StorePrivacy):
             url: A directory (default `./.engram`), a SQLAlchemy URL of SQLite or PostgreSQL, or `:memory:` for a store
                 that is gone when closed.
             index: Where vectors are indexed: None for a Chroma directory beside a local store (and exact search beside
-                a database URL), a directory, `http://host:port` of a Chroma server, or `exact` for no index.
+                a database URL), a directory, a Chroma server (`http://host:port`, `chroma-cloud://tenant/database` or
+                a `ChromaServer`), or `exact` for no index.
             embedder: None for the offline default; or a LangChain `Embeddings`, a LlamaIndex `BaseEmbedding`, a
                 callable from a list of strings to vectors, or an `engram_core.Embedder`.
             model: None, or a LangChain chat model, a LlamaIndex LLM, a callable from prompt to text, or an
@@ -160,7 +162,7 @@ class Engram(StorePrivacy):
         source: str | os.PathLike[str],
         target: str | os.PathLike[str],
         *,
-        index: str | None = None,
+        index: str | ChromaServer | None = None,
         dry_run: bool = False,
         progress: sleeping.Progress | None = None,
     ) -> dict[str, Any]:
@@ -197,7 +199,7 @@ class Engram(StorePrivacy):
         source: str | os.PathLike[str],
         target: str | os.PathLike[str],
         *,
-        index: str | None = None,
+        index: str | ChromaServer | None = None,
         dry_run: bool = False,
         progress: sleeping.Progress | None = None,
     ) -> dict[str, Any]:

@@ -22,6 +22,7 @@ ERROR = 2
 BUG = 70
 
 STORE_VARIABLE = "ENGRAM_URL"
+INDEX_VARIABLE = "ENGRAM_INDEX"
 DEBUG_VARIABLE = "ENGRAM_DEBUG"
 _DEFAULT_STORE = "./.engram"
 _LEDGER_FILE = "engram.db"
@@ -34,7 +35,11 @@ Store = Annotated[
 ]
 Index = Annotated[
     str | None,
-    typer.Option("--index", metavar="PLACE", help="Vector index: a directory, http://host:port of Chroma, or exact."),
+    typer.Option(
+        "--index",
+        metavar="PLACE",
+        help="Vector index: a directory, http://host:port of Chroma, or exact; default ENGRAM_INDEX.",
+    ),
 ]
 Principal = Annotated[
     str | None,
@@ -118,7 +123,9 @@ class Given:
     def place(self) -> Place:
         """The store they mean."""
         url = self.store or os.environ.get(STORE_VARIABLE) or _DEFAULT_STORE
-        return Place(url, self.index, self.principal, bool(self.store))
+        # The index of the environment belongs to the store of the environment, not to another one.
+        index = self.index or (None if self.store else os.environ.get(INDEX_VARIABLE) or None)
+        return Place(url, index, self.principal, bool(self.store))
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., Result]], Callable[..., Result]]:

@@ -6,23 +6,25 @@ import logging
 import struct
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engram_core.domain.errors import IndexUnavailable, InvalidInput
+from engram_core.domain.server import ChromaServer
 from engram_core.ports import Hit, Point
+from engram_core.storage.addresses import Endpoint, endpoint
 
 T = TypeVar("T")
 
 BATCH = 300
 """Records per write: within every deployment's quota, and short enough not to hold up a query for long."""
-TIMEOUT_S = 5.0
-"""How long a server may take to answer. One recall waits this long at most; those after it search exactly at once."""
+ID_BYTES = 128
+"""Bytes of an id: within every deployment's quota, so that an index can move to another one."""
 _HNSW = {
     "space": "cosine",
     "ef_construction": 100,
@@ -38,10 +40,14 @@ class ChromaIndex:
 
     Args:
         client: An open chromadb client; `embedded` and `server` make one.
+        endpoint: Of the server, if it is one.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, endpoint: Endpoint | None = None) -> None:
         self._client = client
+        self._endpoint = endpoint
+        self._quotas = endpoint.quotas if endpoint is not None else None
+        self._batch = min(BATCH, self._quotas.records) if self._quotas is not None else BATCH
         self._held: dict[str, Any] = {}
         self._is_closed = False
         self._lock = threading.Lock()
@@ -50,19 +56,26 @@ class ChromaIndex:
         """See `engram_core.ports.VectorIndex`."""
         self.drop(name)
         made = self._ask(
-            lambda: self._client.create_collection(name, embedding_function=None, configuration={"hnsw": _HNSW})
+            lambda: self._client.create_collection(name, embedding_function=None, configuration=self._configuration)
         )
-        space = made.configuration.get("hnsw", {}).get("space")
+        settings = made.configuration.get("hnsw") or made.configuration.get("spann") or {}
+        space = settings.get("space")
         if space != "cosine":
             raise IndexUnavailable(f"Chroma made collection {name} with space {space!r} instead of cosine.")
         with self._lock:
             self._held[name] = made
 
+    @property
+    def _configuration(self) -> dict[str, Any]:
+        # A hosted Chroma has another kind of index, whose other numbers are fixed.
+        return {"hnsw": _HNSW} if self._quotas is None else {"spann": {"space": "cosine"}}
+
     def put(self, name: str, points: Sequence[Point]) -> None:
         """See `engram_core.ports.VectorIndex`. Delete and add: upserting costs Chroma several times as much."""
+        self._check_ids(points)
         collection = self._collection(name)
-        for start in range(0, len(points), BATCH):
-            chunk = points[start : start + BATCH]
+        for start in range(0, len(points), self._batch):
+            chunk = points[start : start + self._batch]
             ids = [point.id for point in chunk]
             vectors = np.stack([point.vector for point in chunk]).astype(np.float32)
 
@@ -78,11 +91,13 @@ class ChromaIndex:
     def remove(self, name: str, ids: Sequence[str]) -> None:
         """See `engram_core.ports.VectorIndex`."""
         collection = self._collection(name)
-        for start in range(0, len(ids), BATCH):
-            self._ask(partial(collection.delete, ids=list(ids[start : start + BATCH])))
+        for start in range(0, len(ids), self._batch):
+            self._ask(partial(collection.delete, ids=list(ids[start : start + self._batch])))
 
     def search(self, name: str, vector: NDArray[np.float32], n: int) -> list[Hit]:
-        """See `engram_core.ports.VectorIndex`."""
+        """See `engram_core.ports.VectorIndex`. A hosted Chroma gives as many as its quotas allow."""
+        if self._quotas is not None:
+            n = min(n, self._quotas.results)
         collection = self._collection(name)
         found = self._ask(lambda: collection.query(query_embeddings=[vector], n_results=n, include=["distances"]))
         ids, distances = found["ids"][0], found["distances"][0]
@@ -96,7 +111,14 @@ class ChromaIndex:
     def ids(self, name: str) -> set[str]:
         """See `engram_core.ports.VectorIndex`."""
         collection = self._collection(name)
-        return set(self._ask(lambda: collection.get(include=[]))["ids"])
+        if self._quotas is None:
+            return set(self._ask(lambda: collection.get(include=[]))["ids"])
+        found: set[str] = set()
+        while True:
+            page = self._ask(partial(collection.get, include=[], limit=self._batch, offset=len(found)))["ids"]
+            found |= set(page)
+            if len(page) < self._batch:
+                return found
 
     def names(self) -> list[str]:
         """See `engram_core.ports.VectorIndex`."""
@@ -124,6 +146,14 @@ class ChromaIndex:
         for session in _sessions(self._client):
             session.close()
 
+    def _check_ids(self, points: Sequence[Point]) -> None:
+        most = self._quotas.id_bytes if self._quotas is not None else ID_BYTES
+        long = next((point.id for point in points if len(point.id.encode()) > most), None)
+        if long is not None:
+            raise InvalidInput(
+                f"The id {long[:40]}… has more than {most} bytes; the source of ids must give shorter ones."
+            )
+
     def _collection(self, name: str) -> Any:
         with self._lock:
             held = self._held.get(name)
@@ -139,7 +169,10 @@ class ChromaIndex:
         try:
             return call()
         except Exception as error:  # Chroma raises its own, its Rust core's and httpx's errors, under no common base
-            raise IndexUnavailable(f"Chroma failed: {type(error).__name__}: {str(error)[:300]}") from error
+            said = str(error)[:300]
+            if self._endpoint is not None:
+                said = self._endpoint.hidden(said)
+            raise IndexUnavailable(f"Chroma failed: {type(error).__name__}: {said}") from error
 
 
 def embedded(directory: str) -> ChromaIndex:
@@ -148,26 +181,36 @@ def embedded(directory: str) -> ChromaIndex:
     return ChromaIndex(_opened(lambda: chromadb.PersistentClient(path=directory, settings=settings)))
 
 
-def server(url: str) -> ChromaIndex:
-    """An index on a Chroma server. Chroma's server has no authentication: loopback or a private network only.
+def server(place: str | ChromaServer) -> ChromaIndex:
+    """An index on a Chroma server. Chroma's own has no authentication: loopback or a private network only.
 
     Raises:
-        InvalidInput: Not an `http://host:port` or `https://…` address.
+        InvalidInput: Not an address; see `ChromaServer`.
         IndexUnavailable: Nothing answers there.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise InvalidInput(f"The index address {url!r} must look like http://127.0.0.1:8000.")
+    from engram_core.storage import remote  # noqa: PLC0415 - httpx loads with the first server
+
+    where = endpoint(place)
     chromadb, settings = _opened(_chromadb)
-    secure = parts.scheme == "https"
-    host, port = parts.hostname, parts.port or (443 if secure else 8000)
     # The client logs every request at INFO through httpx, into whatever logging the user has set up.
     logging.getLogger("httpx").setLevel(max(logging.getLogger("httpx").level, logging.WARNING))
-    _opened(lambda: _greet(parts.scheme, f"[{host}]" if ":" in host else host, port))
-    client = _opened(lambda: chromadb.HttpClient(host=host, port=port, ssl=secure, settings=settings))
+    _opened(lambda: _greet(where), where)
+
+    def connect() -> Any:
+        return chromadb.HttpClient(
+            host=where.host,
+            port=where.port,
+            ssl=where.is_secure,
+            headers=dict(where.headers),
+            settings=settings,
+            tenant=where.tenant,
+            database=where.database,
+        )
+
+    client = _opened(lambda: _within(where.timeout * remote.PATIENCE, connect), where)
     for session in _sessions(client):
-        session.timeout = TIMEOUT_S
-    return ChromaIndex(client)
+        remote.install(session, where)
+    return ChromaIndex(client, where)
 
 
 def ephemeral() -> ChromaIndex:
@@ -184,11 +227,25 @@ def _sessions(client: Any) -> list[Any]:
     return [server._session for server in servers if hasattr(server, "_session")]
 
 
-def _greet(scheme: str, host: str, port: int) -> None:
+def _within(seconds: float, make: Callable[[], T]) -> T:
+    """Run what cannot be given a time limit in a thread, and wait no longer than this for it."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(make())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="engram-connect", daemon=True).start()
+    return done.result(seconds)
+
+
+def _greet(where: Endpoint) -> None:
     """Find out whether a server answers at all: chromadb's own client would wait for ever."""
     import httpx  # noqa: PLC0415 - comes with chromadb, and is as slow to load
 
-    httpx.get(f"{scheme}://{host}:{port}/api/v2/heartbeat", timeout=TIMEOUT_S)
+    httpx.get(f"{where.base}/api/v2/heartbeat", timeout=where.timeout, headers=where.headers).raise_for_status()
 
 
 def _chromadb() -> tuple[Any, Any]:
@@ -198,13 +255,13 @@ def _chromadb() -> tuple[Any, Any]:
     return chromadb, Settings(anonymized_telemetry=False)
 
 
-def _opened(make: Callable[[], Any]) -> Any:
+def _opened(make: Callable[[], Any], where: Endpoint | None = None) -> Any:
     try:
         return make()
     except Exception as error:  # as in `_ask`: no common base class
-        raise IndexUnavailable(
-            f"The Chroma index cannot be opened: {type(error).__name__}: {str(error)[:300]}"
-        ) from error
+        said = str(error)[:300]
+        said = where.hidden(said) if where is not None else said
+        raise IndexUnavailable(f"The Chroma index cannot be opened: {type(error).__name__}: {said}") from error
 
 
 _HEADER = struct.Struct("<iQQQQ")

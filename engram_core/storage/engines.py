@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from engram_core.domain.errors import InvalidInput, MissingExtra
@@ -84,6 +84,13 @@ class Engines:
             else:
                 yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
+    def take_time(self, connection: Connection) -> None:
+        """Let a transaction be slow where nobody waits for it; the database's limits are for those who do."""
+        if self.dialect == "postgresql":
+            from engram_core.storage.postgres import take_time  # noqa: PLC0415 - psycopg is an extra
+
+            take_time(connection)
+
     def dispose(self) -> None:
         """Close every pooled connection."""
         self.writer.dispose()
@@ -101,6 +108,14 @@ def open_engines(url: str) -> Engines:
     if parsed.get_backend_name() == "sqlite":
         return Engines(_sqlite(parsed, "FULL"), _sqlite(parsed, "NORMAL"))
     return Engines(_postgres(parsed, "on"), _postgres(parsed, "off"))
+
+
+def let_go(connection: PoolProxiedConnection, error: BaseException) -> bool:
+    """Throw a connection away that trouble has closed, so that nobody gets it again; whether it was."""
+    if not getattr(connection.dbapi_connection, "closed", False):
+        return False
+    connection.invalidate(error)
+    return True
 
 
 def _parsed(url: str) -> URL:
@@ -161,11 +176,8 @@ def _use_wal(cursor: sqlite3.Cursor) -> None:
 
 def _postgres(url: URL, synchronous_commit: str) -> Engine:
     try:
-        return create_engine(
-            url,
-            connect_args={"options": f"-c synchronous_commit={synchronous_commit}"},
-            pool_pre_ping=True,
-            **_POOL,
-        )
+        from engram_core.storage import postgres  # noqa: PLC0415 - psycopg is an extra
     except ModuleNotFoundError as error:
         raise MissingExtra('PostgreSQL needs psycopg: pip install "engram-agent-memory[postgres]"') from error
+    bare, options = postgres.options_of(url)
+    return postgres.engine(bare, options, synchronous_commit)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_core.domain.errors import InvalidInput
+from engram_core.domain.server import ChromaServer
 from engram_core.ports import Gathered, Ledger, Nearest, ScopeState
 from engram_core.storage.decks import Decks
 from engram_core.storage.forks import on_fork
@@ -22,7 +23,7 @@ class LedgerFinder:
 
     Args:
         ledger: The record.
-        place: Directory or server address of the index; None for exact search only.
+        place: Directory or Chroma server of the index; None for exact search only.
         dimension, fingerprint: Of the embedder, asked late.
         exact_limit: Facts up to which a scope is scanned whole; a larger one gets a collection.
     """
@@ -31,7 +32,7 @@ class LedgerFinder:
         self,
         ledger: Ledger,
         *,
-        place: str | None,
+        place: str | ChromaServer | None,
         dimension: Callable[[], int],
         fingerprint: Callable[[], str],
         exact_limit: int,

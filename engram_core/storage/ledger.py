@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -46,8 +45,8 @@ from engram_core.ports import (
     Tally,
     UsageRow,
 )
+from engram_core.storage import engines, trouble, writing
 from engram_core.storage import schema as t
-from engram_core.storage import trouble, writing
 from engram_core.storage.access_book import SqlAccessBook
 from engram_core.storage.audit_book import SqlAuditBook
 from engram_core.storage.codec import (
@@ -787,8 +786,8 @@ class SqlLedger:
             )
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:
-        now = time.time()
         with self._mapped(), self._engines.writer.begin() as connection:
+            now = writing.seconds_now(connection)
             writing.insert_if_absent(connection, t.leases, {"name": name, "holder": holder, "until": 0.0})
             taken = (
                 update(t.leases)
@@ -811,6 +810,9 @@ class SqlLedger:
                 rows = list(cursor.fetchall())
                 cursor.close()
                 return rows
+            except BaseException as error:
+                engines.let_go(raw, error)
+                raise
             finally:
                 raw.close()
 
@@ -831,8 +833,9 @@ class SqlLedger:
                     cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
             yield cursor
             raw.commit()
-        except BaseException:
-            raw.rollback()
+        except BaseException as error:
+            if not engines.let_go(raw, error):
+                raw.rollback()
             raise
         finally:
             raw.close()

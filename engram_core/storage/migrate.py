@@ -25,6 +25,7 @@ def migrate(engines: Engines) -> None:
     if revision(engines) == HEAD:
         return
     with engines.writer.begin() as connection:
+        engines.take_time(connection)
         if engines.dialect == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         if _revision(connection) != HEAD:

@@ -99,6 +99,7 @@ def _moved(source: str, old: Engines, target: str, new: Engines, steps: _Steps) 
     with mapped(target):
         migrate(new)
         with new.writer.begin() as writer:
+            new.take_time(writer)
             # Whoever opens the target meanwhile waits for its counter, and then finds everything.
             writer.execute(schema.counter.update().values(seq=schema.counter.c.seq))
             _refuse_used(target, writer)
@@ -113,6 +114,7 @@ def _moved(source: str, old: Engines, target: str, new: Engines, steps: _Steps) 
 def _copied(source: str, old: Engines, writer: Connection, steps: _Steps) -> dict[str, tables.Digest]:
     copied: dict[str, tables.Digest] = {}
     with mapped(source), old.snapshot() as reader:
+        old.take_time(reader)
         for table in tables.carried():
             found = copied[table.name] = tables.Digest()
             for rows in tables.walk(reader, table):

@@ -19,7 +19,7 @@ from engram_core.domain.errors import IndexUnavailable
 from engram_core.ports import VectorIndex
 
 TIMEOUT_S = 120.0
-_CLOSE_ENOUGH = 0.999
+CLOSE_ENOUGH = 0.999
 """Cosine of a stored vector with itself after two float16 roundings, with room to spare."""
 _SCORE_ERROR = 0.01
 _UNREACHABLE = 0.002
@@ -92,7 +92,7 @@ def _failure(index: VectorIndex, check: Check) -> int:
         return 2
     for id_, values in check.samples:
         hits = index.search(check.name, np.array(values, dtype=np.float32), 1)
-        if not hits or (hits[0].id != id_ and hits[0].score < _CLOSE_ENOUGH):
+        if not hits or (hits[0].id != id_ and hits[0].score < CLOSE_ENOUGH):
             return 3
     if not check.scores:
         return 0

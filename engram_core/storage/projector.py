@@ -10,10 +10,11 @@ import logging
 import os
 import random
 import shutil
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,14 @@ from numpy.typing import NDArray
 
 from engram_core.domain.errors import EngramError, IndexUnavailable
 from engram_core.domain.fact import Status
+from engram_core.domain.server import ChromaServer
 from engram_core.measure.columns import vectors
 from engram_core.ports import Collection, Generation, Hit, Indexed, Ledger, Point, ScopeState, VectorIndex
 from engram_core.storage import chroma
+from engram_core.storage.addresses import endpoint, is_outage, is_remote
 from engram_core.storage.owner import Owner, seal_of
 from engram_core.storage.pace import WHOLE, Pace
-from engram_core.storage.probe import Check, is_healthy
+from engram_core.storage.probe import CLOSE_ENOUGH, Check, is_healthy
 from engram_core.storage.snapshots import changes_since
 
 logger = logging.getLogger("engram")
@@ -38,9 +41,12 @@ REMAINDER = 2_000
 """Changes not yet in the index that a recall searches exactly beside it; beyond, it searches everything exactly."""
 GATHER_S = 1.0
 _LEASE = "projector"
-_LEASE_S = 30.0
+_LEASE_S = 15.0
 _RETRY_S = 2.0
 _SAMPLES = 8
+_CHECKED = 100
+"""Collections of a server that are looked at when it is opened, and how often one may fail before it is given up."""
+_STRIKES = 5
 
 Progress = Callable[[int, int], None]
 
@@ -50,7 +56,7 @@ class Projector:
 
     Args:
         ledger: The record.
-        place: A directory, or a Chroma server's address.
+        place: A directory, or a Chroma server.
         fingerprint: The embedder's, noted with each generation.
         dimension: Of the vectors; asked when the first collection is made.
         exact_limit: Live facts, and originals they stand for, above which a scope gets a collection; it goes again
@@ -60,19 +66,25 @@ class Projector:
     def __init__(
         self,
         ledger: Ledger,
-        place: str,
+        place: str | ChromaServer,
         *,
         fingerprint: Callable[[], str],
         dimension: Callable[[], int],
         exact_limit: int,
     ) -> None:
         self._ledger = ledger
-        self._place = place
-        self._is_server = "://" in place
+        self._server = endpoint(place) if is_remote(place) else None
+        self._address = place
+        self._place = self._server.shown if self._server is not None else str(place)
+        self._is_server = self._server is not None
+        quotas = self._server.quotas if self._server is not None else None
+        self._most = quotas.collection_records if quotas is not None else None
+        self._results = quotas.results if quotas is not None else sys.maxsize
+        self._strikes = 0
         self._fingerprint = fingerprint
         self._dimension = dimension
         self._exact_limit = exact_limit
-        self._owner = None if self._is_server else Owner(place)
+        self._owner = None if self._is_server else Owner(self._place)
         self._holder = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._pid = os.getpid()
         self._index: VectorIndex | None = None
@@ -81,6 +93,7 @@ class Projector:
         self._suspect: VectorIndex | None = None
         self._looked = 0.0
         self._pace = Pace()
+        self._is_reader = False
         self._problem: str | None = None
         self._is_rebuilding = False
         self._work = threading.RLock()
@@ -108,9 +121,12 @@ class Projector:
         try:
             hits = index.search(collection.name, vector, n)
             changed = {row.id for row in late}
-            if len(hits) == n and not changed.isdisjoint(hit.id for hit in hits):
+            most = min(n, self._results)
+            if len(hits) >= most and not changed.isdisjoint(hit.id for hit in hits):
                 # What has changed since takes up places; the facts behind it are wanted instead.
                 hits = index.search(collection.name, vector, n + len(changed))
+                if len(hits) == self._results and sum(hit.id not in changed for hit in hits) < most:
+                    return None  # the server gives no more than these
         except IndexUnavailable as error:
             self._distrust(index, str(error))
             return None
@@ -195,7 +211,8 @@ class Projector:
         """What `engram doctor` shows."""
         generation = self._generation or self._live_generation()
         collections = self._ledger.collections(generation.id) if generation else []
-        seqs = {state.id: state.seq for state in self._ledger.scopes()}
+        states = self._ledger.scopes()
+        seqs = {state.id: state.seq for state in states}
         behind = sum(max(0, seqs.get(item.scope_id, 0) - item.watermark) for item in collections)
         return {
             "kind": "server" if self._is_server else "embedded",
@@ -205,8 +222,18 @@ class Projector:
             "collections": len(collections),
             "behind": behind,
             "owner_pid": self._owner.holder() if self._owner is not None else None,
-            "problem": self._problem,
+            "problem": self._problem or self._outgrown(states),
         }
+
+    def _outgrown(self, states: Sequence[ScopeState]) -> str | None:
+        large = [state for state in states if self._is_too_large(state)]
+        if not large:
+            return None
+        names = ", ".join(f"{state.scope.path} ({state.live:,} facts)" for state in large[:3])
+        return (
+            f"A collection of {self._place} takes {self._most:,} records at most, so these scopes are searched "
+            f"exactly: {names}. Split them into scopes below them, forget, or use a Chroma server of your own."
+        )
 
     def close(self) -> None:
         """Catch up, close the index, clear the marker, give the directory up."""
@@ -252,9 +279,11 @@ class Projector:
             except Exception as error:  # noqa: BLE001 - the thread must outlive any trouble; `health` shows it
                 if not threading.main_thread().is_alive():
                     return  # the interpreter is going down, and nothing can be opened any more
-                self._problem = str(error) or type(error).__name__
+                problem, known = str(error) or type(error).__name__, self._problem
+                self._problem = problem
                 is_expected = isinstance(error, EngramError | OSError)
-                logger.warning("engram: the vector index has to wait: %s", error, exc_info=not is_expected)
+                if problem != known:  # an outage is said once, not every two seconds
+                    logger.warning("engram: the vector index has to wait: %s", error, exc_info=not is_expected)
                 wait = _RETRY_S
             self._wake.wait(timeout=wait)
             # Let single adds gather: recall searches what is not projected yet exactly, so nobody waits for this.
@@ -277,10 +306,13 @@ class Projector:
             if self._is_server:
                 self._open_for_reading()
             return
-        if self._is_condemned():
+        if self._is_reader or self._is_condemned():
+            # What was opened for asking only knows no watermarks: whoever writes starts from the ledger's.
             self._drop_index()
         if self._index is None:
             self._open()
+        elif self._is_server and self._generation is not None:
+            self._reread(self._generation)
         try:
             self._shed()
             for state in self._lagging():
@@ -307,16 +339,21 @@ class Projector:
             self._remove_strays(None)
 
     def _has_work(self) -> bool:
-        return any(state.live + state.held > self._exact_limit for state in self._ledger.scopes())
+        return any(map(self._belongs, self._ledger.scopes()))
+
+    def _belongs(self, state: ScopeState) -> bool:
+        """Whether a scope is large enough for a collection, and not too large for one."""
+        return state.live + state.held > self._exact_limit and not self._is_too_large(state)
+
+    def _is_too_large(self, state: ScopeState) -> bool:
+        return self._most is not None and state.live > self._most
 
     def _lagging(self) -> list[ScopeState]:
         """Scopes whose collection is missing or behind."""
         late = []
         for state in self._ledger.scopes():
             collection = self._collections.get(state.id)
-            is_late = (
-                state.live + state.held > self._exact_limit if collection is None else collection.watermark < state.seq
-            )
+            is_late = self._belongs(state) if collection is None else collection.watermark < state.seq
             if is_late:
                 late.append(state)
         return late
@@ -342,7 +379,7 @@ class Projector:
                 f"The index at {self._place} is owned by process {self._owner.holder()}. Stop that process, or run "
                 "the command there; recall here goes on with exact search."
             )
-        return "Another process projects into this Chroma server now; try again in half a minute."
+        return "Another process projects into this Chroma server now; try again in a moment, or run the command there."
 
     def _state(self) -> str:
         if self._is_rebuilding:
@@ -371,7 +408,9 @@ class Projector:
         was_clean = self._owner is not None and not self._owner.is_dirty
         self._mark_dirty()
         try:
-            self._index = self._client(live)
+            index = self._client(live)
+            self._warm(index, live)
+            self._index = index
         except IndexUnavailable:
             if was_clean and self._owner is not None and not threading.main_thread().is_alive():
                 self._owner.mark_clean()  # the interpreter is going down: nothing was opened, nothing was left open
@@ -382,9 +421,33 @@ class Projector:
 
     def _open_for_reading(self) -> None:
         live = self._live_generation()
-        if live is not None and (self._index is None or self._generation != live):
+        if live is not None and (self._index is None or self._generation != live or not self._is_reader):
             self._drop_index()
-            self._index, self._generation = self._client(live), live
+            index = self._client(live)
+            self._warm(index, live)
+            self._index, self._generation, self._is_reader = index, live, True
+
+    def _reread(self, generation: Generation) -> None:
+        """Start from the ledger's watermarks: one that went back was written by a process that came late, and did."""
+        if self._live_generation() != generation:
+            self._drop_index()
+            self._open()
+            return
+        self._collections = {item.scope_id: item for item in self._ledger.collections(generation.id)}
+
+    def _warm(self, index: VectorIndex, generation: Generation) -> None:
+        """Ask a server something before a recall does: one that is slow or failing must not make recalls wait again."""
+        if not self._is_server:
+            return
+        held = self._ledger.collections(generation.id)
+        if held:
+            direction = np.zeros(self._dimension(), dtype=np.float32)
+            direction[0] = 1.0
+            try:
+                index.search(random.choice(held).name, direction, 1)
+            except IndexUnavailable:
+                index.close()
+                raise
 
     def _is_usable(self, generation: Generation) -> bool:
         is_same_embedder = generation.fingerprint == self._fingerprint()
@@ -398,15 +461,44 @@ class Projector:
             index = self._client(generation)
             try:
                 names = set(index.names())
+                held = self._ledger.collections(generation.id)
+                return all(item.name in names for item in held) and self._answers_rightly(index, held)
             finally:
                 index.close()
-            return all(item.name in names for item in self._ledger.collections(generation.id))
         directory = Path(self._place, generation.place)
         is_untouched = self._owner.seal == seal_of(directory)
         if not self._owner.is_dirty and is_untouched:
             return True
         logger.info("engram: the index was not closed cleanly; probing it in another process")
         return is_healthy(str(directory), self._checks(generation, everything=not self._owner.is_dirty))
+
+    def _answers_rightly(self, index: VectorIndex, held: Sequence[Collection]) -> bool:
+        """Whether facts find themselves in a server's collections: those written to since the last clean close.
+
+        A server that was killed while it wrote may come back with a collection that fails or has lost vectors.
+        """
+        written = [item for item in held if item.dirty]
+        try:
+            for item in random.sample(written, min(_CHECKED, len(written))):
+                ids = [*self._ledger.newest(item.scope_id, _SAMPLES), *self._ledger.weightiest(item.scope_id, _SAMPLES)]
+                rows = self._ledger.indexed(list(dict.fromkeys(ids)))
+                settled = [row for row in rows if _is_live(row) and row.seq <= item.watermark]
+                for row, vector in zip(settled, vectors([r.context for r in settled], self._dimension()), strict=True):
+                    hits = index.search(item.name, vector, 1)
+                    if not hits or (hits[0].id != row.id and hits[0].score < CLOSE_ENOUGH):
+                        return False
+        except IndexUnavailable as error:
+            if is_outage(error):
+                raise
+            # The server is up and lists its collections, but one of them fails. It may pass; it may also be broken.
+            self._strikes += 1
+            if self._strikes < _STRIKES:
+                raise
+        else:
+            self._strikes = 0
+            return True
+        self._strikes = 0
+        return False
 
     def _checks(self, generation: Generation, *, everything: bool) -> list[Check]:
         """What must hold of each collection written to since the last clean close, or of everyone."""
@@ -423,7 +515,7 @@ class Projector:
 
     def _client(self, generation: Generation) -> VectorIndex:
         if self._is_server:
-            return chroma.server(self._place)
+            return chroma.server(self._address)
         directory = Path(self._place, generation.place)
         directory.mkdir(parents=True, exist_ok=True)
         return chroma.embedded(str(directory))
@@ -434,7 +526,7 @@ class Projector:
 
     def _drop_index(self) -> None:
         index, self._index = self._index, None
-        self._generation = None
+        self._generation, self._is_reader = None, False
         self._collections = {}
         if index is not None:
             index.close()
@@ -497,10 +589,13 @@ class Projector:
             raise IndexUnavailable("Another process took over projecting into the Chroma server.")
 
     def _shed(self) -> None:
-        """Drop the collections of scopes that shrank to less than half the limit."""
-        live = {state.id: state.live + state.held for state in self._ledger.scopes()}
+        """Drop the collections of scopes that shrank to less than half the limit, or outgrew what a server takes."""
+        states = self._ledger.scopes()
+        live = {state.id: state.live + state.held for state in states}
+        outgrown = {state.id for state in states if self._is_too_large(state)}
         for scope_id, collection in list(self._collections.items()):
-            if self._exact_limit and live.get(scope_id, 0) < self._exact_limit / 2 and self._index is not None:
+            is_small = self._exact_limit and live.get(scope_id, 0) < self._exact_limit / 2
+            if (is_small or scope_id in outgrown) and self._index is not None:
                 self._collections.pop(scope_id)
                 self._ledger.drop_collection(collection)
                 self._index.drop(collection.name)
@@ -522,7 +617,7 @@ class Projector:
         index = self._client(building)
         collections: dict[int, Collection] = {}
         try:
-            states = [state for state in self._ledger.scopes() if state.live + state.held > self._exact_limit]
+            states = list(filter(self._belongs, self._ledger.scopes()))
             total, done = sum(state.live for state in states), 0
             for state in states:
                 collection = Collection(new_id, state.id, _name(building, state.id), 0, dirty=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, case, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -485,3 +486,10 @@ def upsert(connection: Connection, table: Any, rows: Sequence[Mapping[str, Any]]
 def insert_if_absent(connection: Connection, table: Any, row: Mapping[str, Any]) -> None:
     """Insert a row unless its key exists."""
     connection.execute(_insert(connection, table).values(**row).on_conflict_do_nothing())
+
+
+def seconds_now(connection: Connection) -> float:
+    """Epoch seconds by the one clock that all processes of the store share: the server's, or this machine's."""
+    if connection.dialect.name == "sqlite":
+        return time.time()
+    return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())

@@ -80,7 +80,7 @@ def test_a_server_that_hangs_does_not_hang_recall(sqlite_url: str, server: Chrom
         try:
             started = time.monotonic()
             assert found(engram) == {"facts": before["facts"], "degraded": True}
-            assert time.monotonic() - started < 2 * chroma.TIMEOUT_S
+            assert time.monotonic() - started < 4, "a recall waits one second for the server"
             for number in range(3):
                 started = time.monotonic()
                 memory.add(f"a note {number} while the server hangs")

@@ -24,8 +24,13 @@ BANNED_MODULES = {
     "posthog", "sentry_sdk", "analytics", "mixpanel", "statsd", "datadog", "scarf",  # telemetry
     "requests", "urllib", "urllib3", "http", "httpx", "aiohttp", "ftplib", "smtplib", "telnetlib",  # our own requests
 }  # fmt: skip
-# urllib.parse reads the address of a Chroma server; httpx asks whether that server, which the user named, is there.
-ALLOWED = {("engram_core/storage/chroma.py", "urllib"), ("engram_core/storage/chroma.py", "httpx")}
+# urllib.parse reads the address of a Chroma server; httpx asks whether that server, which the user named, is there, and
+# carries what chromadb sends to it within deadlines and quotas.
+ALLOWED = {
+    ("engram_core/storage/addresses.py", "urllib"),
+    ("engram_core/storage/chroma.py", "httpx"),
+    ("engram_core/storage/remote.py", "httpx"),
+}
 BANNED_CALLS = {"eval", "exec", "compile", "__import__", "breakpoint"}
 
 
