@@ -52,6 +52,7 @@ def open_store(
     ids: NewId | None,
     rng: random.Random | None,
     sources: Any = None,
+    allow_code_designs: bool = False,
 ) -> Engram:
     """Build a store from its parts; see `Engram.open`."""
     from engram_core.models.bridges import as_embedder  # noqa: PLC0415 - loads lazily with the first store
@@ -92,6 +93,7 @@ def open_store(
             ids=ids,
             rng=rng,
             recorder=recorder,
+            allow_code_designs=allow_code_designs,
             model=as_language_model(model) if model is not None else None,
             reranker=as_reranker(reranker) if reranker is not None else None,
             sources=known_sources,
@@ -136,6 +138,7 @@ def _context(
     reranker: Reranker | None = None,
     sources: Sequence[tuple[Scope | None, Source]] = (),
     guards: tuple[Guard, ...] = (),
+    allow_code_designs: bool = False,
 ) -> Context:
     """What operations get, with the parts that every store shares."""
     from engram_core.models.answerer import answer  # noqa: PLC0415
@@ -149,7 +152,7 @@ def _context(
         finder=finder,
         embedder=embedder,
         counter=counter or token_counter(None),
-        designs=_designs(ledger),
+        designs=_designs(ledger, allow_code_designs),
         clock=clock or _now,
         new_id=ids or _new_id(),
         rng=rng or random.SystemRandom(),
@@ -353,7 +356,7 @@ def _index_place(index: str | ChromaServer | None, default: str | None) -> str |
     return None if index == "exact" else index
 
 
-def _designs(ledger: Ledger) -> Callable[[str], Design | None]:
+def _designs(ledger: Ledger, allow_code: bool) -> Callable[[str], Design | None]:
     from engram_core.designs.pipeline import Pipeline  # noqa: PLC0415
     from engram_core.designs.plain import Null, Recency, Similarity  # noqa: PLC0415
 
@@ -361,7 +364,7 @@ def _designs(ledger: Ledger) -> Callable[[str], Design | None]:
 
     def find(name: str) -> Design | None:
         if name not in known and ":" in name:
-            archived = _from_archive(ledger, name)
+            archived = _from_archive(ledger, name, allow_code)
             if archived is not None:
                 known[name] = archived
         elif name not in known:
@@ -372,7 +375,7 @@ def _designs(ledger: Ledger) -> Callable[[str], Design | None]:
     return find
 
 
-def _from_archive(ledger: Ledger, name: str) -> Design | None:
+def _from_archive(ledger: Ledger, name: str, allow_code: bool) -> Design | None:
     """The design of an id such as `genome:<hash>`, whole or its start; None if the archive does not hold it."""
     from engram_core.designs.genome import Genome, compiled, registry  # noqa: PLC0415
 

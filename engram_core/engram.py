@@ -20,6 +20,7 @@ from engram_core.domain.gap import Gap
 from engram_core.domain.guard import Guard
 from engram_core.domain.message import aware
 from engram_core.domain.policy import MemoryPolicy
+from engram_core.domain.proposal import STEPS, Proposal
 from engram_core.domain.recall import AddResult, Recall, Usage
 from engram_core.domain.scope import Scope
 from engram_core.domain.server import ChromaServer
@@ -33,6 +34,7 @@ from engram_core.operations import edit, gate, warden
 from engram_core.operations import explain as explaining
 from engram_core.operations import observe as observing
 from engram_core.operations import policy as policing
+from engram_core.operations import proposals as proposing
 from engram_core.operations import quarantine as quarantining
 from engram_core.operations import recall as recalling
 from engram_core.operations import reflect as reflecting
@@ -43,6 +45,7 @@ from engram_core.operations import usage as reporting
 from engram_core.operations.background import Worker
 from engram_core.operations.context import Context
 from engram_core.operations.schedule import Schedule
+from engram_core.operations.shadow import SHADOWED
 from engram_core.ports import Clock, Decision, NewId, Parked, PolicyVersion
 from engram_core.privacy import MemoryPrivacy, StorePrivacy, subjects_of
 
@@ -95,6 +98,7 @@ class Engram(StorePrivacy):
         clock: Clock | None = None,
         ids: NewId | None = None,
         rng: random.Random | None = None,
+        allow_code_designs: bool = False,
     ) -> Engram:
         """Open a store, creating it if it is new. No network unless the URLs say so.
 
@@ -124,6 +128,8 @@ class Engram(StorePrivacy):
                 session logs, directories), LangChain or LlamaIndex retrievers, or functions from a question to texts;
                 or a mapping from a scope to its own sources, for it and all below it.
             clock, ids, rng: For replays: time, UUIDv7 strings and chance.
+            allow_code_designs: Whether a policy may name a design that is code of the archive (`code:…`). It runs in a
+                process of its own without files, network or rights (docs/designs.md), on Linux only; off by default.
 
         Raises:
             InvalidInput: A URL or argument makes no sense.
@@ -149,6 +155,7 @@ class Engram(StorePrivacy):
             clock=clock,
             ids=ids,
             rng=rng,
+            allow_code_designs=allow_code_designs,
         )
 
     @classmethod
@@ -359,6 +366,78 @@ class Engram(StorePrivacy):
         """
         where = Scope.coerce(scope) if scope is not None else None
         return reflecting.gaps(self.context, where, below=True, state=state, limit=limit)
+
+    def proposals(
+        self, scope: Scope | str | None = None, *, status: str | None = None, limit: int = 100
+    ) -> list[Proposal]:
+        """Proposals to change policies, newest first: of a scope and all below it, or of the whole store.
+
+        Args:
+            scope: A path; None for every scope.
+            status: `pending`, `approved`, `rejected`, `applied`, `kept` or `rolled_back`; None for all.
+            limit: At most this many, 1 to 10,000.
+
+        Raises:
+            InvalidScope, InvalidInput: An argument is malformed.
+        """
+        where = Scope.coerce(scope) if scope is not None else None
+        if status is not None and status not in STEPS:
+            raise InvalidInput(f"Unknown status {status!r} of a proposal; use {', '.join(STEPS)}.")
+        if not isinstance(limit, int) or not 1 <= limit <= MAX_LIST:
+            raise InvalidInput(f"limit must be from 1 to {MAX_LIST}, not {limit!r}.")
+        statuses = [known for known in STEPS if known == status]
+        return proposing.listing(self.context, where, statuses=statuses, limit=limit)
+
+    def approve(
+        self,
+        id: str,
+        *,
+        reason: str = "",
+        shadow: int = SHADOWED,
+        principal: str | None = None,
+        now: datetime | None = None,  # noqa: A002
+    ) -> Proposal:
+        """Approve a pending proposal. A policy is in force at once; a design first answers live recalls unseen.
+
+        Args:
+            id: The proposal.
+            reason: Why, for its record.
+            shadow: Live recalls that a design answers beside the one in force, off their path, before it takes its
+                place: if it never fails and ranks within the policy's `latency_ms`. 0 to 1,000; 0 puts it in force now.
+            principal: Who approves; default the owner.
+            now: The time of the call, for replays.
+
+        Raises:
+            ProposalNotFound: There is no such proposal.
+            ChangeRefused: It is not pending, the policy moved on, or the principal may not curate its scope.
+        """
+        who = _principal(principal) if principal is not None else self.owner
+        at = _moment(now, self.context.clock)
+        return proposing.start(self.context, id, who, at, reason=reason, shadow=shadow)
+
+    def reject(
+        self,
+        id: str,
+        *,
+        reason: str = "",
+        principal: str | None = None,
+        now: datetime | None = None,  # noqa: A002
+    ) -> Proposal:
+        """Reject a pending proposal, or an approved one that is not in force yet; arguments and errors as `approve`."""
+        who = _principal(principal) if principal is not None else self.owner
+        return proposing.reject(self.context, id, who, _moment(now, self.context.clock), reason=reason)
+
+    def rollback(
+        self,
+        id: str,
+        *,
+        reason: str = "",
+        principal: str | None = None,
+        now: datetime | None = None,  # noqa: A002
+    ) -> Proposal:
+        """Take back a proposal that is in force: its fields get the values they had. Arguments, errors: `approve`."""
+        who = _principal(principal) if principal is not None else self.owner
+        return proposing.undo(self.context, id, who, _moment(now, self.context.clock), reason=reason)
 
     def schedule_sleep(self, cron: str = "0 3 * * *", *, scope: Scope | str | None = None) -> Schedule:
         """Run `sleep` at cron times in a thread of this process, until the schedule is stopped or the store closed.
@@ -802,6 +881,46 @@ class Engram(StorePrivacy):
         """`verify`, off the event loop."""
         return await off_loop(self.verify, expect=expect, progress=progress)
 
+    async def aproposals(
+        self, scope: Scope | str | None = None, *, status: str | None = None, limit: int = 100
+    ) -> list[Proposal]:
+        """`proposals`, off the event loop."""
+        return await off_loop(self.proposals, scope, status=status, limit=limit)
+
+    async def aapprove(
+        self,
+        id: str,
+        *,
+        reason: str = "",
+        shadow: int = SHADOWED,
+        principal: str | None = None,
+        now: datetime | None = None,  # noqa: A002
+    ) -> Proposal:
+        """`approve`, off the event loop."""
+        return await off_loop(self.approve, id, reason=reason, shadow=shadow, principal=principal, now=now)
+
+    async def areject(
+        self,
+        id: str,
+        *,
+        reason: str = "",
+        principal: str | None = None,
+        now: datetime | None = None,  # noqa: A002
+    ) -> Proposal:
+        """`reject`, off the event loop."""
+        return await off_loop(self.reject, id, reason=reason, principal=principal, now=now)
+
+    async def arollback(
+        self,
+        id: str,
+        *,
+        reason: str = "",
+        principal: str | None = None,
+        now: datetime | None = None,  # noqa: A002
+    ) -> Proposal:
+        """`rollback`, off the event loop."""
+        return await off_loop(self.rollback, id, reason=reason, principal=principal, now=now)
+
     async def areindex(self, *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
         """`reindex`, off the event loop."""
         return await off_loop(self.reindex, progress=progress)
@@ -926,7 +1045,11 @@ class Memory(MemoryPrivacy):
         asked = recalling.Asked(
             query, k, max_tokens, min_score, frozenset(kinds), session, then, include_archived, cite
         )
-        return recalling.recall(self.engram.context, self.scope, self.principal, asked, self._now(now))
+        context, at = self.engram.context, self._now(now)
+        found = recalling.recall(context, self.scope, self.principal, asked, at)
+        if context.shadowing.note(context, self.scope, self.principal, asked, found, at):
+            self.engram.wake()
+        return found
 
     def brief(self, *, max_tokens: int = 1_000, now: datetime | None = None) -> briefing.Brief:
         """What to know before anybody asked: the most telling current facts, by kind, as a context for a prompt.

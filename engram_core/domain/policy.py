@@ -124,6 +124,13 @@ class MemoryPolicy(BaseModel):
     retain_archived_days: float = _number(
         90.0, 0.0, 36_500.0, "days", "Days an archived fact stays restorable; after them nothing brings it back."
     )
+    latency_ms: float = _number(
+        300.0,
+        1.0,
+        60_000.0,
+        "milliseconds",
+        "What a design may take to rank, at the 95th percentile: the gate refuses one that takes longer.",
+    )
     design: str = Field(
         default="pipeline",
         min_length=1,

@@ -22,7 +22,7 @@ from engram_core.domain.reason import Reason
 from engram_core.domain.recall import Query, Scored
 from engram_core.floor import legality
 from engram_core.floor.echo import SECOND_HAND
-from engram_core.operations import supersede, warden
+from engram_core.operations import shadow, supersede, warden
 from engram_core.operations.add import Wishes, remember
 from engram_core.operations.commit import Plan, features_again
 from engram_core.operations.context import Context
@@ -261,6 +261,7 @@ class Worker:
                 judge_links(context, context.clock(), stop=lambda: self._is_over(deadline))
                 if self._is_over(deadline):
                     return False
+            shadow.work(context, stop=lambda: self._is_over(deadline))
             try:
                 embed_pending(context, context.clock())
             except EmbeddingFailed as error:

@@ -22,6 +22,7 @@ from engram_core.floor.echo import Heard
 from engram_core.operations.calibrate import Calibration
 from engram_core.operations.learned import Learned
 from engram_core.operations.quotas import Quotas
+from engram_core.operations.shadowing import Shadowing
 from engram_core.ports import (
     Clock,
     Finder,
@@ -173,6 +174,7 @@ class Context:
     guards: tuple[Guard, ...] = ()
     calibration: Calibration = field(default_factory=Calibration)
     reranker: Reranker | None = None
+    shadowing: Shadowing = field(default_factory=Shadowing)
 
     def design(self, name: str) -> Design:
         """The design a policy names. Raises InvalidPolicy if it is not installed."""

@@ -22,6 +22,7 @@ from engram_core.operations.policy import changes_dict
 RULE: Final = "engram"
 """Who acts where a rule decides and no person does."""
 MAX_REASON: Final = 2_000
+MAX_SHADOW: Final = 1_000
 
 
 def propose(
@@ -106,6 +107,39 @@ def approve(
     return _decided(context, proposal_id, "approved", principal, now, reason, figures or {})
 
 
+def start(
+    context: Context, proposal_id: str, principal: str, now: datetime, *, reason: str = "", shadow: int
+) -> Proposal:
+    """Approve, and put in force at once; or, of a design, first answer `shadow` live recalls beside the present one.
+
+    Raises:
+        ProposalNotFound, ChangeRefused: There is no such proposal, it is not pending, or the policy moved on.
+        InvalidInput: `shadow` is not from 0 to 1,000.
+    """
+    if not isinstance(shadow, int) or not 0 <= shadow <= MAX_SHADOW:
+        raise InvalidInput(f"shadow counts recalls, from 0 to {MAX_SHADOW:,}, not {shadow!r}.")
+    proposal = found(context, proposal_id)
+    if proposal.kind == "design" and shadow:
+        done = approve(context, proposal_id, principal, now, reason=reason, figures={"shadow": shadow})
+        context.shadowing.look(context)
+        return done
+    approve(context, proposal_id, principal, now, reason=reason)
+    return apply(context, proposal_id, principal, now, reason=reason)
+
+
+def turn_down(
+    context: Context, proposal_id: str, now: datetime, *, reason: str, figures: Mapping[str, Any]
+) -> Proposal:
+    """What a person approved did not hold in service: it is rejected by rule, with the figures."""
+    return _moved(context, found(context, proposal_id), Step("rejected", RULE, now, reason, figures))
+
+
+def undo(context: Context, proposal_id: str, principal: str, now: datetime, *, reason: str = "") -> Proposal:
+    """A person rolls back a proposal that is in force or was kept. Raises ProposalNotFound, ChangeRefused."""
+    _may_curate(context, principal, found(context, proposal_id).scope)
+    return rollback(context, proposal_id, principal, now, reason=reason)
+
+
 def reject(context: Context, proposal_id: str, principal: str, now: datetime, *, reason: str = "") -> Proposal:
     """A person rejects a pending or approved proposal. Raises ProposalNotFound, ChangeRefused."""
     return _decided(context, proposal_id, "rejected", principal, now, reason, {})
@@ -126,6 +160,8 @@ def apply(
         ChangeRefused: It is not approved, or the fields have other values by now than it started from.
     """
     proposal = found(context, proposal_id)
+    if proposal.status != "approved":
+        raise ChangeRefused(f"Proposal {proposal.id} is {proposal.status}; it cannot be applied now.")
     source = context.ledger.policy(proposal.scope)
     moved = {name: value for name, value in _now(context, proposal).items() if value != proposal.diff[name]["before"]}
     if moved:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from engram_core.design import Design
 from engram_core.domain.errors import InvalidInput
 from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
@@ -94,8 +95,10 @@ class _Choice:
     unread: Sequence[Scored]
 
 
-def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: datetime) -> Recall:
-    """Retrieve for a query; see `Memory.recall`."""
+def recall(
+    context: Context, scope: Scope, principal: str, asked: Asked, now: datetime, *, rehearsed: Design | None = None
+) -> Recall:
+    """Retrieve for a query; see `Memory.recall`. With `rehearsed`, as that design would: nothing is recorded."""
     watch = _Stopwatch()
     policy = context.ledger.policy(scope)
     sight = warden.sight(context, principal, scope, now, "recall")
@@ -105,7 +108,8 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
         view = PastView.over(view, context.ledger.scopes(list(sight.scopes)), time.admits)
     view.question = asked.text
     watch.lap("ledger")
-    ranking = context.design(policy.policy.design).retrieve(Query(asked.text, asked.k, time.moment, asked.kinds), view)
+    design = rehearsed or context.design(policy.policy.design)
+    ranking = design.retrieve(Query(asked.text, asked.k, time.moment, asked.kinds), view)
     watch.lap("score", view.spent)
     newer_of = _newer_of(context, [item.fact_id for item in ranking], time)
     ranking, note = _reranked(context, ranking, frozenset(sight.scopes), asked, policy.policy)
@@ -126,6 +130,8 @@ def recall(context: Context, scope: Scope, principal: str, asked: Asked, now: da
         notes=() if note is None else (note,),
     )
     watch.lap("render")
+    if rehearsed is not None:
+        return result
     _record(context, result, scope, principal, asked, now, policy)
     watch.lap("record")
     warden.seen(context, sight, [item.fact.id for item in result.facts])

@@ -20,7 +20,7 @@ from engram_core.domain.fact import Fact, Status
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
 from engram_core.floor import legality
-from engram_core.operations import consolidate, forget, holding, reflect, warden
+from engram_core.operations import consolidate, forget, holding, reflect, shadow, warden
 from engram_core.operations.add import view_of
 from engram_core.operations.brief import drawn
 from engram_core.operations.commit import Plan, features_again
@@ -148,6 +148,7 @@ def sleep(
             context.ledger.save_scope_night(run_id, path, _short(night))
     report = SleepReport(run_id, now, record.path, dry_run, tuple(done))
     if not dry_run:
+        shadow.watch(context, scope, now)
         context.ledger.save_night(replace(record, totals=report.totals))
     return report
 

@@ -95,7 +95,8 @@ def _supersede_slot(params: NoParams) -> Update:
     def refine(changes: Sequence[Change], episode: Episode, view: View) -> Sequence[Change]:
         slots = [change.draft.slot for change in changes if isinstance(change, Add) and change.draft.slot is not None]
         held = view.holders(slots) if slots else []
-        taken = {change.fact_id for change in changes if isinstance(change, Supersede | Merge)}
+        named = [change.fact_id for change in changes if isinstance(change, Supersede | Merge)]
+        taken = {id_ for id_ in named if isinstance(id_, str)}
         done: list[Change] = []
         newest: dict[Slot, Draft] = {}
         for change in changes:
@@ -103,9 +104,9 @@ def _supersede_slot(params: NoParams) -> Update:
                 done.append(change)
                 continue
             slot = change.draft.slot
-            older: list[str | Draft] = [fact.id for fact in held if _gives_way(fact, slot, taken)]
-            older += [newest[slot]] if slot in newest else []
-            taken |= {id_ for id_ in older if isinstance(id_, str)}
+            stored = [fact.id for fact in held if _gives_way(fact, slot, taken)]
+            taken.update(stored)
+            older: list[str | Draft] = [*stored, *([newest[slot]] if slot in newest else [])]
             newest[slot] = change.draft
             reason = Reason("slot_newer", f"It is the newest word on {slot.subject}: {slot.attribute[:80]}.")
             done += [Supersede(target, change.draft, reason) for target in older] or [change]
@@ -114,7 +115,7 @@ def _supersede_slot(params: NoParams) -> Update:
     return refine
 
 
-def _gives_way(fact: Fact, slot: Slot, taken: set[str | Draft]) -> bool:
+def _gives_way(fact: Fact, slot: Slot, taken: set[str]) -> bool:
     return fact.slot == slot and not fact.pinned and fact.id not in taken
 
 
