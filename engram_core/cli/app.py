@@ -27,8 +27,10 @@ from engram_core.cli.command import (
     command,
 )
 from engram_core.cli.gaps import register as register_gaps
+from engram_core.cli.lab import lab
 from engram_core.cli.moving import register as register_moving
 from engram_core.cli.policy import policies
+from engram_core.cli.proposals import register as register_proposals
 from engram_core.cli.quarantine import quarantine
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ app = typer.Typer(
 )
 
 app.add_typer(policies)
+app.add_typer(lab)
 app.add_typer(quarantine)
 app.add_typer(benches)
 access.register(app)
@@ -388,6 +391,7 @@ def reindex(
 
 register_gaps(app)
 register_moving(app)
+register_proposals(app)
 
 
 @command(app)

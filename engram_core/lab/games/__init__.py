@@ -1,0 +1,1 @@
+"""Games: environments in which memory decides. Recorded ones need no game package; live ones need the extra `games`."""
