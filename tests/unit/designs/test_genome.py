@@ -139,7 +139,7 @@ def test_an_agents_run_becomes_one_fact_and_the_newer_run_replaces_the_older() -
 
     with Engram.open(":memory:") as store:
         memory = store.memory("games/house")
-        memory.set_policy(design=keep(store, REFERENCES["supersede"][0]))
+        memory.set_policy(design=keep(store, REFERENCES["supersede"][0]), quarantine_channels=())
         east = ("go east", "-= Kitchen =-\nPans.")
         memory.add(
             run(
