@@ -409,9 +409,10 @@ class Engram(StorePrivacy):
 
         Raises:
             ProposalNotFound: There is no such proposal.
-            ChangeRefused: It is not pending, the policy moved on, or the principal may not curate its scope.
+            ChangeRefused: It is not pending, or the policy moved on.
+            AccessDenied: The principal may not `curate` its scope.
         """
-        who = _principal(principal) if principal is not None else self.owner
+        who = self._who(principal)
         at = _moment(now, self.context.clock)
         return proposing.start(self.context, id, who, at, reason=reason, shadow=shadow)
 
@@ -424,7 +425,7 @@ class Engram(StorePrivacy):
         now: datetime | None = None,  # noqa: A002
     ) -> Proposal:
         """Reject a pending proposal, or an approved one that is not in force yet; arguments and errors as `approve`."""
-        who = _principal(principal) if principal is not None else self.owner
+        who = self._who(principal)
         return proposing.reject(self.context, id, who, _moment(now, self.context.clock), reason=reason)
 
     def rollback(
@@ -436,7 +437,7 @@ class Engram(StorePrivacy):
         now: datetime | None = None,  # noqa: A002
     ) -> Proposal:
         """Take back a proposal that is in force: its fields get the values they had. Arguments, errors: `approve`."""
-        who = _principal(principal) if principal is not None else self.owner
+        who = self._who(principal)
         return proposing.undo(self.context, id, who, _moment(now, self.context.clock), reason=reason)
 
     def schedule_sleep(self, cron: str = "0 3 * * *", *, scope: Scope | str | None = None) -> Schedule:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from engram_core.domain.errors import ChangeRefused, Conflict, InvalidInput, ProposalNotFound
 from engram_core.domain.proposal import Proposal, ProposalKind, ProposalStatus, Step
 from engram_core.domain.scope import Scope
+from engram_core.operations import warden
 from engram_core.operations.context import Context
 from engram_core.operations.policy import changes_dict
 
@@ -136,7 +137,7 @@ def turn_down(
 
 def undo(context: Context, proposal_id: str, principal: str, now: datetime, *, reason: str = "") -> Proposal:
     """A person rolls back a proposal that is in force or was kept. Raises ProposalNotFound, ChangeRefused."""
-    _may_curate(context, principal, found(context, proposal_id).scope)
+    warden.require(context, principal, "curate", found(context, proposal_id).scope, now, "roll back a proposal")
     return rollback(context, proposal_id, principal, now, reason=reason)
 
 
@@ -228,7 +229,7 @@ def _decided(
     if not isinstance(reason, str) or len(reason) > MAX_REASON:
         raise InvalidInput(f"A reason is a text of at most {MAX_REASON:,} characters.")
     proposal = found(context, proposal_id)
-    _may_curate(context, principal, proposal.scope)
+    warden.require(context, principal, "curate", proposal.scope, now, "decide a proposal")
     return _moved(context, proposal, Step(status, principal, now, reason, figures))
 
 
@@ -239,11 +240,6 @@ def _moved(context: Context, proposal: Proposal, step: Step) -> Proposal:
         known = found(context, proposal.id)
         word = step.status.replace("_", " ")
         raise ChangeRefused(f"Proposal {proposal.id} is {known.status}; it cannot be {word} now.") from error
-
-
-def _may_curate(context: Context, principal: str, scope: Scope) -> None:
-    if principal != context.owner:
-        raise ChangeRefused(f"{principal} may not decide about {scope}: that takes the right to curate there.")
 
 
 def _now(context: Context, proposal: Proposal) -> dict[str, Any]:

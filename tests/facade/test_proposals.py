@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from engram_core import ChangeRefused, Engram, InvalidInput, InvalidPolicy, Proposal, ProposalNotFound, Scope
+from engram_core import (
+    AccessDenied,
+    ChangeRefused,
+    Engram,
+    InvalidInput,
+    InvalidPolicy,
+    Proposal,
+    ProposalNotFound,
+    Scope,
+)
 from engram_core.operations import proposals
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -72,9 +81,13 @@ def test_a_policy_that_moved_on_is_not_overwritten(store: Engram) -> None:
 def test_only_who_may_curate_decides(store: Engram) -> None:
     one = made(store)
     for decide in (proposals.approve, proposals.reject):
-        with pytest.raises(ChangeRefused, match="agent:helpdesk"):
+        with pytest.raises(AccessDenied):
             decide(store.context, one.id, "agent:helpdesk", NOW)
     assert proposals.found(store.context, one.id).status == "pending"
+    store.grant("agent:helpdesk", "curate", "acme")
+    assert store.approve(one.id, principal="agent:helpdesk").status == "applied"
+    with pytest.raises(AccessDenied):
+        store.rollback(one.id, principal="agent:other")
 
 
 def test_what_makes_no_sense_is_refused(store: Engram) -> None:
