@@ -122,10 +122,11 @@ def run(
     shared = _embedder(embedder)
     systems = _systems(shared, designs or ["pipeline"], peers or [], _environments(peer_env or []), memories or [])
     counter = token_counter()
+    past = rows.read(earlier, sets, embedder=shared.name, counter=counter.name) if earlier is not None else None
     with stages() as move:
         measured = measure(sets, systems, shared, counter, adds=adds, progress=move)
-    if earlier is not None:
-        rows.extend(measured, earlier, embedder=shared.name, counter=counter.name)
+    if past is not None:
+        past.join(measured)
     view = tables.view(
         measured, embedder=shared.name, counter=counter.name, adds=adds, seed=seed, with_times=not no_timing
     )

@@ -77,7 +77,7 @@ def test_rows_and_report_say_the_same_and_a_second_run_gives_the_same_bytes(benc
     other = bench.run("bench", LOCOMO, "--rows", str(rows), "--embedder", "own_memory:Plain")
     assert (other.code, "was made with the embedder wordllama" in " ".join(other.err.split())) == (2, True)
     more = bench.run("bench", "--rows", str(rows))
-    assert "own_memory:Newest did not answer the questions asked now" in " ".join(more.err.split())
+    assert "engram did not answer the questions asked now" in " ".join(more.err.split())
     assert {line["system"] for line in lines} == {"engram", *BASELINES, "own_memory:Newest"}
     assert len(lines) == 6 * 4, "the question without known evidence is left out"
     own = [line["metrics"]["R@1"] for line in lines if line["system"] == "own_memory:Newest"]

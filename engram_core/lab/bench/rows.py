@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +31,35 @@ def write(measured: Measured, path: Path, *, embedder: str, counter: str) -> Non
     Raises:
         InvalidInput: The file cannot be written.
     """
-    about = {"embedder": embedder, "counter": counter, "systems": {one.name: one.versions for one in measured.systems}}
-    lines = [{"run": about}, *(row.to_dict() for row in measured.rows)]
+    whole = {system.name: system.versions for system in measured.whole}
+    about = {"embedder": embedder, "counter": counter, "systems": whole}
+    lines = [{"run": about}, *(row.to_dict() for row in measured.rows if row.system in whole)]
     try:
         path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
     except OSError as error:
         raise InvalidInput(f"The rows cannot be written to {path}: {error}.") from error
 
 
-def extend(measured: Measured, path: Path, *, embedder: str, counter: str) -> None:
-    """Add the memories of an earlier run that did not run now, with their rows.
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Memories of an earlier run, and what they answered to the questions of this one."""
+
+    systems: tuple[System, ...]
+    rows: tuple[Row, ...]
+
+    def join(self, measured: Measured) -> None:
+        """Show those that did not run now among those that did."""
+        present = {system.name for system in measured.systems}
+        measured.systems += tuple(system for system in self.systems if system.name not in present)
+        measured.rows += [row for row in self.rows if row.system not in present]
+
+
+def read(path: Path, datasets: Sequence[Dataset], *, embedder: str, counter: str) -> Earlier:
+    """What an earlier run wrote, if it can stand beside a run on `datasets`.
 
     Args:
-        measured: The present run; it is extended.
-        path: What an earlier run wrote.
+        path: The file.
+        datasets: Of the present run.
         embedder, counter: Of the present run; those of the earlier one must be the same.
 
     Raises:
@@ -56,18 +72,15 @@ def extend(measured: Measured, path: Path, *, embedder: str, counter: str) -> No
             f"{path} was made with the embedder {about['embedder']} and tokens by {about['counter']}; this run has "
             f"{embedder} and {counter}. Run those memories again."
         )
-    asked = dict(_asked(measured.datasets))
-    present = {system.name for system in measured.systems}
-    found = []
+    asked = dict(_asked(datasets))
+    systems, kept = [], []
     for name, versions in about["systems"].items():
         theirs = {row.key: row for row in rows if row.system == name}
-        if name in present or not theirs:
-            continue
         if any(key not in theirs or theirs[key].gold != gold for key, gold in asked.items()):
             raise InvalidInput(f"In {path}, {name} did not answer the questions asked now, or they had other evidence.")
-        measured.rows += [theirs[key] for key in asked]
-        found.append(System(name, _past, versions=f"{versions}, from an earlier run".removeprefix(", ")))
-    measured.systems = (*measured.systems, *found)
+        kept += [theirs[key] for key in asked]
+        systems.append(System(name, _past, versions=f"{versions}, from an earlier run".removeprefix(", ")))
+    return Earlier(tuple(systems), tuple(kept))
 
 
 def _past(embed: Embed, folder: Path) -> Subject:
