@@ -11,10 +11,10 @@ ANN = "user:ann"
 
 def test_granting_asking_and_taking_back(cli: Cli) -> None:
     cli("add", SCOPE, "I moved to Lisbon.")
-    refused = cli("recall", SCOPE, "Where?", "--principal", ANN)
+    refused = cli.run("recall", SCOPE, "Where?", "--principal", ANN)
     assert refused.code == 2
     assert f"engram grant {ANN} read {SCOPE}" in refused.err
-    assert cli("why", ANN, "read", SCOPE).code == 1
+    assert cli.run("why", ANN, "read", SCOPE).code == 1
     made = cli.json(
         "grant", ANN, "contributor", SCOPE, "--shallow", "--hours", "2", "--max-trust", "0.5", "--reason", "x"
     )
@@ -26,16 +26,16 @@ def test_granting_asking_and_taking_back(cli: Cli) -> None:
     assert (why.code, "grant 1" in why.out) == (0, True)
     assert cli.json("who-can", "read", SCOPE)["principals"] == {ANN: "grant 1", "user:owner": "owner"}
     assert [row["verb"] for row in cli.json("grants", SCOPE, "--to", ANN)["grants"]] == ["read", "write"]
-    assert cli("grant", ANN, "reader", "elsewhere", "--principal", ANN).code == 2
+    assert cli.run("grant", ANN, "reader", "elsewhere", "--principal", ANN).code == 2
     assert len(cli.json("revoke", ANN)["revoked"]) == 2
-    assert cli("recall", SCOPE, "Where?", "--principal", ANN).code == 2
+    assert cli.run("recall", SCOPE, "Where?", "--principal", ANN).code == 2
 
 
 def test_a_hidden_id_and_an_unknown_one_read_alike(cli: Cli) -> None:
     cli("add", SCOPE, "I moved to Lisbon.")
     id_ = cli.json("list", SCOPE)["facts"][0]["id"]
-    hidden = cli("explain", id_, "--principal", ANN)
-    unknown = cli("explain", "nothing", "--principal", ANN)
+    hidden = cli.run("explain", id_, "--principal", ANN)
+    unknown = cli.run("explain", "nothing", "--principal", ANN)
     assert hidden.code == unknown.code == 2
     assert hidden.err.replace(id_, "nothing") == unknown.err
     assert cli.json("list", "--principal", ANN)["scopes"] == []
@@ -47,15 +47,15 @@ def test_groups_barriers_and_broken_glass(cli: Cli) -> None:
     assert cli.json("group", "add", "group:g", ANN) == {"group": "group:g", "members": [ANN], "changed": True}
     assert cli.json("group", "list")["groups"] == {"group:g": [ANN]}
     cli("grant", "group:g", "reader", "acme")
-    assert cli("why", ANN, "read", SCOPE).code == 0
+    assert cli.run("why", ANN, "read", SCOPE).code == 0
     assert cli.json("private", SCOPE)["changed"]
-    assert cli("why", ANN, "read", SCOPE).code == 1
-    assert cli("list", SCOPE).code == 2
+    assert cli.run("why", ANN, "read", SCOPE).code == 1
+    assert cli.run("list", SCOPE).code == 2
     cli("break-glass", SCOPE, "--reason", "ticket 7", "--minutes", "5")
     assert cli.json("list", SCOPE)["facts"]
     assert cli.json("audit", "--decision", "alarm")["entries"][0]["operation"] == "break_glass"
     cli("private", SCOPE, "--off")
-    assert cli("why", ANN, "read", SCOPE).code == 0
+    assert cli.run("why", ANN, "read", SCOPE).code == 0
     assert cli.json("group", "remove", "group:g", ANN)["members"] == []
 
 
@@ -76,12 +76,12 @@ def test_verify_says_what_was_tampered_with(cli: Cli) -> None:
     assert fine["ok"]
     head = fine["head"]
     cli("add", SCOPE, "I work as a nurse.")
-    assert cli("verify", "--expect", head).code == 0
-    wrong = cli("verify", "--expect", f"{head[:-1]}{'0' if head[-1] != '0' else '1'}")
+    assert cli.run("verify", "--expect", head).code == 0
+    wrong = cli.run("verify", "--expect", f"{head[:-1]}{'0' if head[-1] != '0' else '1'}")
     assert (wrong.code, "expected_head" in wrong.out) == (1, True)
-    assert cli("verify", "--expect", "latest").code == 2
+    assert cli.run("verify", "--expect", "latest").code == 2
     with sqlite3.connect(cli.store / "engram.db") as connection:
         connection.execute("UPDATE facts SET text = 'I moved to Rome.' WHERE text LIKE '%Lisbon%'")
-    found = cli("verify")
+    found = cli.run("verify")
     assert found.code == 1
     assert "row_changed: facts" in found.out
