@@ -37,6 +37,9 @@ bench: $(READY) ## The benchmarks behind docs/benchmarks.md
 	$(BIN)/python -m benchmarks.gaps
 	$(BIN)/python -m benchmarks.hooks
 	$(BIN)/python -m benchmarks.supersession
+	$(BIN)/python -m benchmarks.poisoning
+	$(BIN)/python -m benchmarks.tripwire
+	$(BIN)/python -m benchmarks.secrets
 
 DATA ?= ../shared/data/locomo-dev.json
 PEERS ?= --peer all

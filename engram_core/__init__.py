@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from engram_core.operations.policy import PolicyChange
     from engram_core.operations.reflect import Reflection
     from engram_core.operations.residue import Residue
+    from engram_core.operations.scan import ScanReport
     from engram_core.operations.schedule import Schedule
     from engram_core.operations.sleep import ScopeNight, SleepReport
     from engram_core.operations.usage import UsageReport
@@ -126,6 +127,7 @@ _HOMES = {
     "operations.explain": ("FactExplanation", "RecallExplanation"),
     "operations.policy": ("PolicyChange",),
     "operations.reflect": ("Reflection",),
+    "operations.scan": ("ScanReport",),
     "operations.schedule": ("Schedule",),
     "operations.sleep": ("ScopeNight", "SleepReport"),
     "operations.usage": ("UsageReport",),
@@ -140,20 +142,21 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Absorb", "AccessDenied", "AccessExplanation", "Add", "AddResult", "Alarm", "Alike", "Archive", "Ask", "AuditEntry",
-    "AuditHead", "AuditRow", "Binding", "BindingSource", "Bound", "Brief", "CITE_INSTRUCTION", "Candidates", "Change",
-    "ChangeRefused", "ChromaServer", "Consolidate", "Consolidation", "DEFAULT_K", "DEFAULT_MAX_OPEN",
-    "DEFAULT_TIMEOUT_S", "Decision", "Design", "DesignFailed", "DesignSpec", "Draft", "Dropped", "Edit", "Embedder",
-    "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "ErasureReport", "Fact",
-    "FactExplanation", "FactNotFound", "Gap", "Grant", "Guard", "GuardVerdict", "Hold", "Ignore", "IndexUnavailable",
-    "InvalidDesign", "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel", "Lapse", "Likeness", "MAX_K",
-    "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "NamedTurns", "OnHold", "Origin",
-    "Outcome", "Passage", "PolicyChange", "PolicyVersion", "PrincipalSource", "Proposal", "ProposalNotFound", "Query",
-    "Quotas", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Reflection", "Release", "Reranker", "Residue",
-    "Restore", "Reweigh", "SandboxUnavailable", "Schedule", "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource",
-    "Scored", "ScoredFact", "SentenceFiles", "SleepReport", "Slot", "Source", "Split", "Statistics", "Status",
-    "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Update", "Usage", "UsageReport",
-    "Verification", "View", "Vouch", "bind", "default_engram", "strip_citations", "turn_name",
+    "Absorb", "AccessDenied", "AccessExplanation", "Add", "AddResult", "Alarm", "Alike", "Archive", "Ask",
+    "AuditEntry", "AuditHead", "AuditRow", "Binding", "BindingSource", "Bound", "Brief", "CITE_INSTRUCTION",
+    "Candidates", "Change", "ChangeRefused", "ChromaServer", "Consolidate", "Consolidation", "DEFAULT_K",
+    "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "DesignFailed", "DesignSpec", "Draft", "Dropped",
+    "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "ErasureReport",
+    "Fact", "FactExplanation", "FactNotFound", "Gap", "Grant", "Guard", "GuardVerdict", "Hold", "Ignore",
+    "IndexUnavailable", "InvalidDesign", "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel", "Lapse",
+    "Likeness", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "NamedTurns",
+    "OnHold", "Origin", "Outcome", "Passage", "PolicyChange", "PolicyVersion", "PrincipalSource", "Proposal",
+    "ProposalNotFound", "Query", "Quotas", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Reflection",
+    "Release", "Reranker", "Residue", "Restore", "Reweigh", "SandboxUnavailable", "ScanReport", "Schedule",
+    "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource", "Scored", "ScoredFact", "SentenceFiles", "SleepReport",
+    "Slot", "Source", "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter",
+    "Turn", "Turns", "Update", "Usage", "UsageReport", "Verification", "View", "Vouch", "bind", "default_engram",
+    "strip_citations", "turn_name",
 ]  # fmt: skip
 
 

@@ -38,6 +38,7 @@ from engram_core.operations import proposals as proposing
 from engram_core.operations import quarantine as quarantining
 from engram_core.operations import recall as recalling
 from engram_core.operations import reflect as reflecting
+from engram_core.operations import scan as scanning
 from engram_core.operations import share as sharing
 from engram_core.operations import sleep as sleeping
 from engram_core.operations import split as splitting
@@ -285,6 +286,36 @@ class Engram(StorePrivacy):
             raise InvalidInput(f"limit must be from 1 to {MAX_LIST}, not {limit!r}.")
         where = Scope.coerce(scope) if scope is not None else None
         return self.context.ledger.screening.quarantined(where, below=True, limit=limit, after=after)
+
+    def scan(
+        self,
+        scope: Scope | str | None = None,
+        *,
+        fix: bool = False,
+        principal: str | None = None,
+        now: datetime | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> scanning.ScanReport:
+        """Find secrets that were stored before anything looked for them: in facts, histories, messages and recalls.
+
+        Args:
+            scope: A path, for it and all below it; None for the whole store.
+            fix: Cover what is found, in place: facts get a new version, features and vectors, and the database is made
+                to forget the old bytes. Without this nothing is written.
+            principal: Who acts, for the facts' histories; default the owner. Another one needs `curate` in the scope,
+                and leaves out the scopes below it where that stops.
+            now: The time of the call, for replays.
+            progress: Called with (facts done, facts so far).
+
+        Raises:
+            InvalidScope, InvalidInput: An argument is malformed.
+            AccessDenied: `principal` may not curate in `scope`.
+            ChangeRefused: Somebody else than the owner named no scope.
+            StoreUnavailable: The ledger cannot be read or written; scanning again goes on.
+        """
+        where = Scope.coerce(scope) if scope is not None else None
+        at = _moment(now, self.context.clock)
+        return scanning.scan(self.context, where, self._who(principal), at, fix=fix, progress=progress)
 
     def usage(
         self,
@@ -745,6 +776,18 @@ class Engram(StorePrivacy):
     ) -> list[Fact]:
         """`quarantined`, off the event loop."""
         return await off_loop(self.quarantined, scope, limit=limit, after=after)
+
+    async def ascan(
+        self,
+        scope: Scope | str | None = None,
+        *,
+        fix: bool = False,
+        principal: str | None = None,
+        now: datetime | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> scanning.ScanReport:
+        """`scan`, off the event loop."""
+        return await off_loop(self.scan, scope, fix=fix, principal=principal, now=now, progress=progress)
 
     async def ausage(
         self,

@@ -544,6 +544,23 @@ class ScreeningBook(Protocol):
         """Facts in quarantine by origin, of the whole store, the most first."""
         ...
 
+    def stored(self, scope: Scope | None, *, limit: int, after: str | None = None) -> list[Fact]:
+        """Facts of a scope and all below it, or of the store, any status but erased, oldest first, after a fact id."""
+        ...
+
+    def cover(self, scopes: Sequence[Scope] | None, clean: Callable[[str], str], *, dry_run: bool) -> dict[str, int]:
+        """Clean every text that is stored beside the facts: messages, histories, questions, answers, failures.
+
+        Args:
+            scopes: Exactly these; None for the whole store.
+            clean: A text without what must not be there; the very same text if there is nothing.
+            dry_run: Only count.
+
+        Returns:
+            Rows that change, by the kind of record; kinds without any are left out.
+        """
+        ...
+
 
 class AccessBook(Protocol):
     """Who may do what: grants, groups and private scopes. Each change notes its audit entry in the same transaction."""

@@ -32,6 +32,7 @@ from engram_core.cli.moving import register as register_moving
 from engram_core.cli.policy import policies
 from engram_core.cli.proposals import register as register_proposals
 from engram_core.cli.quarantine import quarantine
+from engram_core.cli.scan import register as register_scan
 
 if TYPE_CHECKING:
     from engram_core.domain.message import Message
@@ -390,6 +391,7 @@ def reindex(
 
 
 register_gaps(app)
+register_scan(app)
 register_moving(app)
 register_proposals(app)
 

@@ -148,7 +148,7 @@ def _value(name: str, given: str) -> Any:
         return json.loads(given)
     except ValueError:
         pass
-    if name == "prioritize_types":
+    if name in {"prioritize_types", "quarantine_channels"}:
         return [kind.strip() for kind in given.split(",") if kind.strip()]
     return given
 

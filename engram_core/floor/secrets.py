@@ -206,7 +206,7 @@ _PERSONAL: Final[Mapping[str, str]] = {
     "phone": r"(?:^|[^0-9A-Za-z.])(?P<v>\+[0-9]{1,3}[ ().-]{0,2}[0-9][0-9 ().-]{6,16}[0-9]|\(?[0-9]{3}\)?[ .-][0-9]{3}[ .-][0-9]{4}|0[0-9]{2,4}[ /-][0-9 -]{5,10}[0-9])(?:[^0-9A-Za-z]|$)",
     "iban": r"(?:^|[^A-Z0-9])(?P<v>[A-Z]{2}[0-9]{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?)(?:[^A-Za-z0-9]|$)",
     "social security number": r"(?:^|[^0-9A-Za-z-])(?P<v>[0-8][0-9]{2}[ -][0-9]{2}[ -][0-9]{4})(?:[^0-9A-Za-z-]|$)",
-    "ip address": r"(?:^|[^0-9A-Za-z.])(?P<v>[0-9]{1,3}(?:\.[0-9]{1,3}){3})(?:[^0-9A-Za-z.]|[.](?:[^0-9]|$)|$)",
+    "ip address": r"(?:^|[^0-9A-Za-z.])(?P<v>[0-9]{1,3}(?:\.[0-9]{1,3}){3})(?:[^0-9A-Za-z.-]|[.](?:[^0-9]|$)|$)",
     "ipv6 address": r"(?i)(?:^|[^0-9a-z:])(?P<v>(?:[0-9a-f]{1,4}:){2,7}(?::|[0-9a-f]{1,4}(?::[0-9a-f]{1,4}){0,5}))(?:[^0-9a-z:]|$)",
 }
 
@@ -333,8 +333,12 @@ def _ssn(value: str) -> bool:
     return area not in {"000", "666"} and group != "00" and serial != "0000"
 
 
+_GROUPED: Final = re.compile(r"\d{3}[ -]\d{2}[ -]\d{4}")
+
+
 def _phone(value: str) -> bool:
-    return 7 <= sum(character.isdigit() for character in value) <= 15
+    # Three, two and four digits are a social security number, or none; never a telephone's.
+    return 7 <= sum(character.isdigit() for character in value) <= 15 and not _GROUPED.fullmatch(value)
 
 
 # --- words that announce a secret ------------------------------------------------------------------------------------

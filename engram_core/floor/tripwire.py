@@ -93,6 +93,8 @@ _SECOND_HAND: Final[Mapping[str, str]] = {
 
 _NARROW: Final = Patterns({name: f"(?i){body}" for name, body in _ALWAYS.items()})
 _WIDE: Final = Patterns({name: f"(?i){body}" for name, body in {**_ALWAYS, **_SECOND_HAND}.items()})
+STRUCTURAL: Final[frozenset[str]] = frozenset({"role", "markup"})
+"""Rules about signs rather than sentences: a user who pastes a template means no harm, and the fence takes their force."""
 RULES: Final = tuple({**_ALWAYS, **_SECOND_HAND})
 """Names of the tripwire's rules."""
 

@@ -129,6 +129,10 @@ class Plan:
         self._replaced.append(Write(fact, features))
         self.decide(action, reason, fact_id=fact.id, after=after)
 
+    def replaced_as(self, before: Fact, after: Fact, features: Features) -> None:
+        """Plan a new version whose history must not repeat what the old one said."""
+        self._replaced.append(Write(after, features, replaces=before.version))
+
     def replaced(self, after: Fact, features: Features) -> None:
         """Plan a new state whose history is decided elsewhere."""
         self._replaced.append(Write(after, features, replaces=after.version))

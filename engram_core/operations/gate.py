@@ -10,7 +10,7 @@ import hmac
 import logging
 import secrets as chance
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, assert_never
@@ -26,7 +26,7 @@ from engram_core.floor import screen
 from engram_core.floor.echo import SECOND_HAND, Heard
 from engram_core.floor.screen import Screened
 from engram_core.floor.secrets import Finding, findings, redacted
-from engram_core.floor.tripwire import tripped
+from engram_core.floor.tripwire import STRUCTURAL, tripped
 from engram_core.floor.unseen import visible
 from engram_core.operations.context import Context
 
@@ -200,6 +200,8 @@ def _tripping(admitted: Admitted, text: str, policy: MemoryPolicy) -> Admitted:
     line = f"It reads like an order to a model ({', '.join(rules)})."
     reason = Reason("injection", line, dict.fromkeys(rules, 1.0))
     flagged = replace(admitted, flags=(*admitted.flags, *(f"injection:{rule}" for rule in rules)))
+    if message.channel == "user" and STRUCTURAL.issuperset(rules):
+        return flagged
     if policy.on_injection == "reject":
         return replace(flagged, message=_emptied(message, reason), refusal=reason)
     if policy.on_injection == "quarantine" and admitted.quarantine is None:
@@ -307,6 +309,23 @@ def told(item: Admitted) -> tuple[Reason, dict[str, Any]]:
     kinds = ", ".join(sorted(counts))
     reason = Reason("redacted", f"Replaced before storing: {kinds}.", {kind: float(n) for kind, n in counts.items()})
     return reason, {"message_id": item.message.id, "redacted": [dict(mark) for mark in item.redacted]}
+
+
+def secrets_in(text: str, policy: MemoryPolicy) -> list[Finding]:
+    """What `clean_text` would replace."""
+    return _found(visible(text), policy)
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Every string among JSON values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from strings(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from strings(item)
 
 
 def clean_text(text: str, policy: MemoryPolicy) -> str:

@@ -115,7 +115,7 @@ class SqlLedger:
         self._scope_ids: dict[Scope, int] = {}
         self._readers = Readers(self._engines.observer) if self._is_sqlite else None
         self._logbook = Logbook()
-        self.screening = SqlScreening(self._read)
+        self.screening = SqlScreening(self._read, self._reading_recalls, self._writing)
         self.proposals = SqlProposals(self._writing, self._reading)
         self.designs = SqlDesigns(self._writing, self._reading)
         self.diary = SqlDiary(self._reading_recalls, self._writing)

@@ -48,6 +48,28 @@ class ScreeningClauses:
         assert book.quarantined(None, below=True, limit=1) == facts[:1]
         assert book.quarantined(ALICE, below=True, after="no such id") == []
 
+    def test_texts_are_covered_in_their_scopes_and_nowhere_else(self, ledger: Ledger) -> None:
+        for scope in (ALICE, CORP):
+            fact = samples.fact(scope, "the red cat sleeps")
+            episode = samples.episode(scope, "the red cat sleeps", "nothing here")
+            ledger.commit(replace(samples.batch(fact), episode=episode))
+            ledger.record_recall(samples.recall_row(scope, fact, query="where is the red cat?"))
+        (alice,) = ledger.screening.stored(ALICE, limit=10)
+        assert [fact.scope for fact in ledger.screening.stored(None, limit=10)] == [ALICE, CORP]
+        assert ledger.screening.stored(ALICE, limit=10, after=alice.id) == []
+
+        def clean(text: str) -> str:
+            return text.replace("red cat", "[covered]")
+
+        dry = ledger.screening.cover([ALICE], clean, dry_run=True)
+        assert {"episodes": 1, "recalls": 1}.items() <= dry.items()
+        assert ledger.screening.cover([ALICE], clean, dry_run=False) == dry
+        assert ledger.screening.cover([ALICE], clean, dry_run=False) == {}
+        (row,) = ledger.recalls_of(alice.id, 5)
+        assert row.query == "where is the [covered]?"
+        assert ledger.facts([alice.id])[0].text == "the red cat sleeps"
+        assert ledger.screening.cover(None, clean, dry_run=True)["recalls"] == 1
+
     def test_what_waits_is_counted_by_origin(self, ledger: Ledger) -> None:
         by_agent = Origin("agent:x", "web")
         facts = [

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import takewhile
@@ -132,7 +132,41 @@ class MemoryLedger:
     @property
     def screening(self) -> MemoryScreening:
         """What screening asks."""
-        return MemoryScreening(self._with_keys)
+        return MemoryScreening(self._with_keys, self._cover)
+
+    def _cover(self, scopes: Sequence[Scope] | None, clean: Callable[[str], str], dry_run: bool) -> dict[str, int]:
+        def is_inside(one: Scope) -> bool:
+            return scopes is None or one in scopes
+
+        with self._lock:
+            state = self._state
+            episodes = {
+                id_: replace(item, episode=_cleaned_episode(item.episode, clean))
+                if is_inside(item.episode.scope)
+                else item
+                for id_, item in state.episodes.items()
+            }
+            decisions = [_cleaned_decision(d, clean) if is_inside(d.scope) else d for d in state.decisions]
+            parked = [
+                replace(p, error=clean(p.error), payload=_cleaned(p.payload, clean)) if is_inside(p.scope) else p
+                for p in state.parked
+            ]
+            recalls = {
+                id_: replace(row, query=clean(row.query)) if is_inside(row.scope) else row
+                for id_, row in self._recalls.items()
+            }
+            usage = [replace(row, response=clean(row.response)) if is_inside(row.scope) else row for row in self._usage]
+            counts = {
+                "episodes": sum(new != state.episodes[id_] for id_, new in episodes.items()),
+                "decisions": sum(a != b for a, b in zip(decisions, state.decisions, strict=True)),
+                "parked": sum(a != b for a, b in zip(parked, state.parked, strict=True)),
+                "recalls": sum(new != self._recalls[id_] for id_, new in recalls.items()),
+                "usage": sum(a != b for a, b in zip(usage, self._usage, strict=True)),
+            }
+            if not dry_run:
+                self._state = replace(state, episodes=episodes, decisions=decisions, parked=parked)
+                self._recalls, self._usage = recalls, usage
+        return {name: count for name, count in counts.items() if count}
 
     def _with_keys(self) -> list[tuple[Fact, str]]:
         with self._lock:
@@ -695,6 +729,24 @@ class MemoryLedger:
                 return False
             self._leases[name] = (holder, now + seconds)
             return True
+
+
+def _cleaned(value: Any, clean: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {key: _cleaned(item, clean) for key, item in value.items()}
+    return [_cleaned(item, clean) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _cleaned_episode(episode: Episode, clean: Callable[[str], str]) -> Episode:
+    return episode.with_messages([message.with_content(clean(message.content)) for message in episode.messages])
+
+
+def _cleaned_decision(decision: Decision, clean: Callable[[str], str]) -> Decision:
+    reason = replace(decision.reason, line=clean(decision.reason.line))
+    before, after = _cleaned(decision.before, clean), _cleaned(decision.after, clean)
+    return replace(decision, reason=reason, before=before, after=after)
 
 
 def _is_inside(one: Scope, scope: Scope | None, *, below: bool) -> bool:

@@ -17,10 +17,16 @@ class MemoryScreening:
 
     Args:
         kept: Gives every fact with its duplicate key, oldest first.
+        cover: Cleans the texts beside the facts.
     """
 
-    def __init__(self, kept: Callable[[], list[tuple[Fact, str]]]) -> None:
+    def __init__(
+        self,
+        kept: Callable[[], list[tuple[Fact, str]]],
+        cover: Callable[[Sequence[Scope] | None, Callable[[str], str], bool], dict[str, int]],
+    ) -> None:
         self._kept = kept
+        self._cover = cover
 
     def same_words(self, scope: Scope, keys: Sequence[str]) -> dict[str, list[Fact]]:
         found: dict[str, list[Fact]] = {}
@@ -40,6 +46,15 @@ class MemoryScreening:
             if fact.status is Status.QUARANTINED
             and (scope is None or fact.scope == scope or (below and scope.contains(fact.scope)))
         ][:limit]
+
+    def stored(self, scope: Scope | None, *, limit: int, after: str | None = None) -> list[Fact]:
+        facts = [fact for fact, _ in self._kept()]
+        start = next((place + 1 for place, fact in enumerate(facts) if fact.id == after), len(facts) if after else 0)
+        inside = [fact for fact in facts[start:] if scope is None or scope.contains(fact.scope)]
+        return [fact for fact in inside if fact.status is not Status.ERASED][:limit]
+
+    def cover(self, scopes: Sequence[Scope] | None, clean: Callable[[str], str], *, dry_run: bool) -> dict[str, int]:
+        return self._cover(scopes, clean, dry_run)
 
     def waiting(self) -> list[Waiting]:
         counts = Counter(

@@ -76,6 +76,7 @@ def test_a_night_merges_what_belongs_together_and_loses_nothing(store: Engram) -
 
 def test_trust_and_importance_follow_from_the_originals(store: Engram) -> None:
     memory = told(store)
+    memory.set_policy(quarantine_channels=[])
     memory.update(memory.list()[2].id, importance=0.9)
     memory.add(said(tuple(f"{text} Or so the web says." for text in TEA), "w", channel="web"), now=NOW)
     memory.consolidate(now=NOW)

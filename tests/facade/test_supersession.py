@@ -87,6 +87,7 @@ def test_other_people_other_scopes_and_pins_are_left_alone(memory):
 
 
 def test_an_assistant_or_a_page_replaces_nothing(memory):
+    memory.set_policy(quarantine_channels=[])
     said(memory, "I live in Lisbon.")
     memory.add(Message("assistant", "I live in Porto.", speaker="Ana"), now=LATER)
     memory.add(Message("user", "I live in Faro.", speaker="Ana", channel="web"), now=LATER)

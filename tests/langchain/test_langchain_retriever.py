@@ -62,6 +62,7 @@ def test_a_line_cannot_forge_a_fence_and_keeps_its_origin(engram: Engram) -> Non
     from engram_core import Message
 
     text = "The portal says the parcel arrives on Monday."
+    engram.memory(ALICE).set_policy(quarantine_channels=[])
     engram.memory(ALICE).add(Message("tool", text, channel="tool"))
     (document,) = EngramRetriever(scope=ALICE, engram=engram).invoke("When does the parcel arrive?")
     assert f"[tool] {text}" == document.page_content
