@@ -12,6 +12,7 @@ from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel, Field
 
 from engram_core import (
+    AccessDenied,
     Binding,
     BindingSource,
     ChangeRefused,
@@ -154,7 +155,7 @@ def _forget_tool(binding: Binding) -> Callable[..., Answer]:
         context = context_of(config)
         try:
             binding.memory(context).forget(fact_id, reason=reason)
-        except (FactNotFound, ChangeRefused, InvalidInput) as refusal:  # answers, not failures
+        except (FactNotFound, ChangeRefused, AccessDenied, InvalidInput) as refusal:  # answers, not failures
             return f"Not forgotten: {refusal}", {"fact_ids": []}
         except Exception as error:
             if not binding.fail_open:

@@ -337,7 +337,7 @@ class EngramMemory(BaseMemory):
 
     def _counter(self) -> Callable[[str], int]:
         try:
-            return self._binding.engram.context.counter.count
+            return self._binding.engram.count_tokens
         except Exception as error:  # noqa: BLE001 - whatever keeps the store shut, the user's run goes on
             # Without a store there is no counter; the conversation still has to fit its window.
             logger.warning("engram: estimating tokens, the store cannot be asked: %s", error)
