@@ -32,6 +32,7 @@ bench: $(READY) ## The benchmarks behind docs/benchmarks.md
 	$(BIN)/python -m benchmarks.learning
 	$(BIN)/python -m benchmarks.recall_speed
 	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.audit
 	$(BIN)/python -m benchmarks.capacity
 	$(BIN)/python -m benchmarks.consolidation
 	$(BIN)/python -m benchmarks.gaps

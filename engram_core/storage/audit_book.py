@@ -39,7 +39,7 @@ _COLUMNS: Final = (
     "number, at, principal, verb, operation, scope, decision, granted, fact_ids, about, sealed, previous, hash"
 )
 _NAMES: Final = tuple(_COLUMNS.split(", "))
-_INSERT: Final = f"INSERT INTO audit ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT: Final = f"INSERT INTO audit ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING number"
 _TAKE: Final = "UPDATE heads SET number=number+? WHERE name='audit' RETURNING number, hash"
 _PAGE: Final = 2_000
 _PER_ENTRY: Final = 500
@@ -160,17 +160,19 @@ class SqlAuditBook:
         if entry is None:
             return
         ids = [write.fact.id for write in batch.writes] + [move.fact_id for move in batch.contexts]
-        touched: dict[str, Sequence[Any]] = {"facts": ids}
+        touched: dict[str, Sequence[Any]] = {"facts": ids, "links": swept.get("links", ())}
         if batch.episode is not None:
             touched["episodes"] = [batch.episode.id]
-        if batch.decisions:
-            touched["decisions"] = [row[0] for row in run(connection, "SELECT id FROM decisions WHERE seq=?", (seq,))]
-        if batch.links:
-            query = "SELECT id FROM links WHERE id>?"
-            touched["links"] = [row[0] for row in run(connection, query, (links_after,))]
-        for table, keys in swept.items():
-            touched[table] = [*keys, *touched.get(table, ())]
-        self.note(connection, entry, touched)
+        touched |= {table: [*keys, *touched.get(table, ())] for table, keys in swept.items()}
+        sealed = sealing.digests(connection, self._key, touched)
+        for table, is_new, mark in (
+            ("decisions", batch.decisions, ("o.seq=?", seq)),
+            ("links", batch.links, ("o.id>?", links_after)),
+        ):
+            if is_new:
+                fresh = sealing.found(connection, self._key, table, mark[0], (mark[1],))
+                sealed[table] = sealed.get(table, {}) | fresh
+        self._append(connection, [(entry, part) for part in _parts(sealed)])
 
     def _append(
         self, connection: Connection, entries: Sequence[tuple[AuditEntry, Mapping[str, Mapping[str, str | None]]]]
@@ -186,9 +188,9 @@ class SqlAuditBook:
             hashed = chain.link(self._key, previous, chain.entry_values(number, values))
             rows.append((number, *(values[name] for name in chain.HASHED), previous, hashed))
             previous = hashed
-        statement = _INSERT if connection.dialect.name == "sqlite" else _INSERT.replace("?", "%s")
-        connection.exec_driver_sql(statement, rows)
-        _execute(connection, "UPDATE heads SET hash=? WHERE name='audit'", (previous,))
+        for row in rows:
+            run(connection, _INSERT, row)
+        run(connection, "UPDATE heads SET hash=? WHERE name='audit' RETURNING number", (previous,))
         return AuditHead(last, previous)
 
     # --- how it begins ---
@@ -357,10 +359,3 @@ def _audit_row(row: Sequence[Any]) -> AuditRow:
         about=told["about"],
     )
     return AuditRow(told["number"], entry, json.loads(told["sealed"]), told["previous"], told["hash"])
-
-
-def _execute(connection: Connection, statement: str, parameters: tuple[Any, ...]) -> int:
-    """Run a statement that gives no rows; return how many it changed."""
-    if connection.dialect.name != "sqlite":
-        statement = statement.replace("?", "%s")
-    return int(connection.exec_driver_sql(statement, parameters).rowcount)

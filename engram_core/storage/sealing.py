@@ -6,7 +6,7 @@ or its server's default) is left out, so that a migration that adds one changes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -22,10 +22,15 @@ _SEPARATOR: Final = "|"
 
 
 class Driven(Protocol):
-    """A connection that runs statements as the driver spells them: SQLAlchemy's own, or a bare one."""
+    """What is needed of SQLAlchemy's connections."""
 
     @property
     def dialect(self) -> Any: ...
+
+    @property
+    def connection(self) -> Any: ...
+
+    def in_transaction(self) -> bool: ...
 
     def exec_driver_sql(self, statement: str, parameters: Any = None) -> Any: ...
 
@@ -71,10 +76,17 @@ _SEALED: Final = (
 )
 SEALED: Final = {item.table.name: item for item in _SEALED}
 _SELECTS: Final = {name: item.select for name, item in SEALED.items()}
-_ABSENT: Final = {
-    name: [None if column.server_default is None else str(column.server_default.arg) for column in item.table.c]  # type: ignore[attr-defined]
-    for name, item in SEALED.items()
-}
+
+
+def _absent(column: Any) -> object:
+    """What a row held in a column before the column was."""
+    default = column.server_default
+    return None if default is None else column.type.python_type(default.arg)
+
+
+_COLUMNS: Final = {name: [(column.name, _absent(column)) for column in item.table.c] for name, item in SEALED.items()}
+_PLAIN: Final[Mapping[type, Callable[[Any], object]]] = {bool: int, memoryview: bytes}
+"""Some databases have no booleans, and some hand out views of bytes."""
 
 
 def member_key(group: str, principal: str) -> str:
@@ -84,17 +96,15 @@ def member_key(group: str, principal: str) -> str:
 
 def digests(connection: Driven, key: bytes, touched: Touched) -> dict[str, dict[str, str | None]]:
     """The digests of rows as they are in this transaction, by table and key; None for a row that is not there."""
-    found: dict[str, dict[str, str | None]] = {}
+    sealed: dict[str, dict[str, str | None]] = {}
     for table, keys in touched.items():
         wanted = list(dict.fromkeys(keys))
         rows: dict[str, str | None] = {str(one): None for one in wanted}
         for start in range(0, len(wanted), _CHUNK):
-            chunk = wanted[start : start + _CHUNK]
-            query = f"{_SELECTS[table]} AND {SEALED[table].key} IN ({','.join('?' * len(chunk))})"
-            for row in run(connection, query, tuple(chunk)):
-                rows[str(row[0])] = digest(key, table, row[2:])
-        found[table] = rows
-    return found
+            chunk = tuple(wanted[start : start + _CHUNK])
+            rows |= found(connection, key, table, f"{SEALED[table].key} IN ({','.join('?' * len(chunk))})", chunk)
+        sealed[table] = rows
+    return sealed
 
 
 def pages(connection: Driven, key: bytes, table: str) -> Iterator[list[tuple[str, str]]]:
@@ -119,20 +129,26 @@ def count(connection: Driven, table: str) -> int:
 
 def digest(key: bytes, table: str, values: Sequence[Any]) -> str:
     """The digest of one row, given in the order of its columns."""
-    told: list[object] = [table]
-    for name, value, absent in zip(SEALED[table].columns, values, _ABSENT[table], strict=True):
-        if value is None if absent is None else _spelled(value) == absent:
-            continue
-        told += [name, int(value) if isinstance(value, bool) else value]
-    return chain.seal(key, told)
+    told = [
+        (name, _PLAIN[type(value)](value) if type(value) in _PLAIN else value)
+        for (name, absent), value in zip(_COLUMNS[table], values, strict=True)
+        if value != absent
+    ]
+    return chain.seal(key, [table, *told])
 
 
-def _spelled(value: object) -> str:
-    return str(int(value)) if isinstance(value, bool) else str(value)
+def found(connection: Driven, key: bytes, table: str, where: str, values: tuple[Any, ...]) -> dict[str, str | None]:
+    """The digests of the rows `o` of a table that fit a condition, by key."""
+    rows = run(connection, f"{_SELECTS[table]} AND {where}", values)
+    return {str(row[0]): digest(key, table, row[2:]) for row in rows}
 
 
 def run(connection: Driven, query: str, parameters: tuple[Any, ...]) -> list[Any]:
-    """Run a statement with `?` marks on the driver's cursor: building one costs more than running it."""
+    """Run a statement with `?` marks, and return its rows."""
     if connection.dialect.name != "sqlite":
-        query = query.replace("?", "%s")
-    return list(connection.exec_driver_sql(query, parameters))
+        return list(connection.exec_driver_sql(query.replace("?", "%s"), parameters))
+    if not connection.in_transaction():
+        return list(connection.exec_driver_sql(query, parameters))
+    # Past SQLAlchemy, once it has begun the transaction: what it does around a statement costs more than that does.
+    rows: list[Any] = connection.connection.driver_connection.execute(query, parameters).fetchall()
+    return rows
