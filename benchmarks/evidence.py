@@ -18,9 +18,7 @@ import numpy as np
 
 from benchmarks.locomo import DEFAULT, Conversation, Question, load
 from engram_core import Engram
-from engram_core.lab.bench.baselines import Bm25, Vectors
 from engram_core.lab.bench.metrics import DEPTH, Hit, of_ranking
-from engram_core.lab.bench.subject import item
 
 SHOWN = ("R@10", "NDCG@10", "R@256t", "R@512t")
 
@@ -38,17 +36,31 @@ def engram_searcher(conversation: Conversation, store: Engram) -> Callable[[Ques
 
 
 def plain_searchers(conversation: Conversation, store: Engram) -> dict[str, Callable[[Question], list[Hit]]]:
-    """The bench's own vector search and BM25 over `Speaker: words`, with the store's vectors and tokens."""
+    """Plain vector search and BM25 over `Speaker: words`, with the store's own vectors and tokens."""
+    from engram_core.designs.pipeline.rank import bm25
+    from engram_core.measure.words import stems
 
-    def embed(texts: list[str]) -> list[list[float]]:
-        return store.context.embedder.embed(texts).tolist()
+    texts = [f"{message.speaker}: {message.content}" for message in conversation.messages]
+    ids = [frozenset([message.id or ""]) for message in conversation.messages]
+    tokens = [store.context.counter.count(text) for text in texts]
+    vectors = store.context.embedder.embed(texts)
+    words = [stems(text) for text in texts]
+    lengths = np.array([len(found) for found in words], dtype=np.float32)
 
-    def searcher(subject: Vectors | Bm25) -> Callable[[Question], list[Hit]]:
-        subject.add([item(message) for message in conversation.messages])
-        count = store.context.counter.count
-        return lambda asked: [Hit(frozenset(ids), count(text)) for ids, text in subject.search(asked.text, DEPTH)]
+    def ranked(scores: np.ndarray) -> list[Hit]:
+        return [Hit(ids[row], tokens[row]) for row in np.argsort(-scores, kind="stable")[:DEPTH]]
 
-    return {"vectors (plain Chroma)": searcher(Vectors(embed, Path())), "BM25": searcher(Bm25(embed, Path()))}
+    def lexical(question: Question) -> list[Hit]:
+        asked = list(dict.fromkeys(stems(question.text)))
+        counts = np.array([[found.count(stem) for stem in asked] for found in words], dtype=np.float32)
+        df = (counts > 0).sum(axis=0).astype(np.float32)
+        weights = np.ones(len(asked), dtype=np.float32)
+        return ranked(bm25(counts, lengths, weights, len(texts), int(lengths.sum()), df))
+
+    return {
+        "vectors (plain Chroma)": lambda q: ranked(vectors @ store.context.embedder.embed_queries([q.text])[0]),
+        "BM25": lexical,
+    }
 
 
 def run(path: Path, design: str, out: Path | None) -> dict[str, dict[str, dict[str, float]]]:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         FactNotFound,
         IndexUnavailable,
         InvalidDesign,
+        InvalidExport,
         InvalidInput,
         InvalidPolicy,
         InvalidScope,
@@ -71,6 +72,8 @@ if TYPE_CHECKING:
     from engram_core.operations.consolidate import Consolidation
     from engram_core.operations.erase import ErasureReport
     from engram_core.operations.explain import FactExplanation, RecallExplanation
+    from engram_core.operations.export import Exported
+    from engram_core.operations.importing import Imported
     from engram_core.operations.policy import PolicyChange
     from engram_core.operations.reflect import Reflection
     from engram_core.operations.residue import Residue
@@ -103,10 +106,9 @@ _HOMES = {
     ),
     "domain.errors": (
         "AccessDenied", "ChangeRefused", "DesignFailed", "EmbedderMismatch", "EmbeddingFailed", "EngramError",
-        "FactNotFound", "IndexUnavailable", "InvalidDesign", "InvalidInput", "InvalidPolicy", "InvalidScope",
-        "MissingExtra", "ModelFailed", "OnHold", "ProposalNotFound", "RecallNotFound", "SandboxUnavailable",
-        "SchemaTooNew",
-        "StoreClosed", "StoreUnavailable",
+        "FactNotFound", "IndexUnavailable", "InvalidDesign", "InvalidExport", "InvalidInput", "InvalidPolicy",
+        "InvalidScope", "MissingExtra", "ModelFailed", "OnHold", "ProposalNotFound", "RecallNotFound",
+        "SandboxUnavailable", "SchemaTooNew", "StoreClosed", "StoreUnavailable",
     ),
     "domain.fact": ("Fact", "Origin", "Slot", "Status"),
     "domain.gap": ("Gap", "Lapse"),
@@ -137,6 +139,8 @@ _HOMES = {
     "operations.erase": ("ErasureReport",),
     "keeping": ("Hold",),
     "operations.residue": ("Residue",),
+    "operations.export": ("Exported",),
+    "operations.importing": ("Imported",),
     "turns": ("Alarm", "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "NamedTurns", "Turn", "Turns", "turn_name"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -147,16 +151,16 @@ __all__ = [
     "Candidates", "Change", "ChangeRefused", "ChromaServer", "Consolidate", "Consolidation", "DEFAULT_K",
     "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "DesignFailed", "DesignSpec", "Draft", "Dropped",
     "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "ErasureReport",
-    "Fact", "FactExplanation", "FactNotFound", "Gap", "Grant", "Guard", "GuardVerdict", "Hold", "Ignore",
-    "IndexUnavailable", "InvalidDesign", "InvalidInput", "InvalidPolicy", "InvalidScope", "LanguageModel", "Lapse",
-    "Likeness", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra", "ModelFailed", "NamedTurns",
-    "OnHold", "Origin", "Outcome", "Passage", "PolicyChange", "PolicyVersion", "PrincipalSource", "Proposal",
-    "ProposalNotFound", "Query", "Quotas", "Reason", "Recall", "RecallExplanation", "RecallNotFound", "Reflection",
-    "Release", "Reranker", "Residue", "Restore", "Reweigh", "SandboxUnavailable", "ScanReport", "Schedule",
-    "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource", "Scored", "ScoredFact", "SentenceFiles", "SleepReport",
-    "Slot", "Source", "Split", "Statistics", "Status", "StoreClosed", "StoreUnavailable", "Supersede", "TokenCounter",
-    "Turn", "Turns", "Update", "Usage", "UsageReport", "Verification", "View", "Vouch", "bind", "default_engram",
-    "strip_citations", "turn_name",
+    "Exported", "Fact", "FactExplanation", "FactNotFound", "Gap", "Grant", "Guard", "GuardVerdict", "Hold", "Ignore",
+    "Imported", "IndexUnavailable", "InvalidDesign", "InvalidExport", "InvalidInput", "InvalidPolicy", "InvalidScope",
+    "LanguageModel", "Lapse", "Likeness", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra",
+    "ModelFailed", "NamedTurns", "OnHold", "Origin", "Outcome", "Passage", "PolicyChange", "PolicyVersion",
+    "PrincipalSource", "Proposal", "ProposalNotFound", "Query", "Quotas", "Reason", "Recall", "RecallExplanation",
+    "RecallNotFound", "Reflection", "Release", "Reranker", "Residue", "Restore", "Reweigh", "SandboxUnavailable",
+    "ScanReport", "Schedule", "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource", "Scored", "ScoredFact",
+    "SentenceFiles", "SleepReport", "Slot", "Source", "Split", "Statistics", "Status", "StoreClosed",
+    "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Update", "Usage", "UsageReport", "Verification",
+    "View", "Vouch", "bind", "default_engram", "strip_citations", "turn_name",
 ]  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import random
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -18,10 +20,12 @@ from engram_core.domain.guard import Guard
 from engram_core.domain.scope import Scope
 from engram_core.domain.server import ChromaServer
 from engram_core.engram import DEFAULT_EXACT_LIMIT, DEFAULT_URL, Engram
+from engram_core.floor.tombstones import KEY_SETTING
+from engram_core.keeping import Tombstone
 from engram_core.operations.background import Worker
 from engram_core.operations.compare import Question
 from engram_core.operations.context import Context
-from engram_core.operations.erase import catch_up
+from engram_core.operations.erase import catch_up, reapply
 from engram_core.operations.recorder import Recorder
 from engram_core.operations.warden import Rulebook
 from engram_core.ports import Clock, Finder, LanguageModel, Ledger, NewId, Reranker, Source, StoreEmbedder, TokenCounter
@@ -246,6 +250,85 @@ def migrate_store(
     finally:
         was.close()
         now_is.close()
+
+
+def back_up(url: str, path: str, progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
+    """Write a backup of the ledger at a database URL; see `Engram.backup`."""
+    from engram_core.storage import backup  # noqa: PLC0415
+
+    if url == MEMORY_URL:
+        raise InvalidInput("A store in memory has no backup: it is gone when it is closed. `export` writes its facts.")
+    return backup.write(url, Path(path), _now(), progress)
+
+
+def restore_backup(
+    path: str,
+    url: str,
+    *,
+    replace: bool = False,
+    tombstones: str | None = None,
+    embedder: Any = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Put a backup in the place of a store; see `Engram.restore_backup`."""
+    from engram_core.storage import backup, moving  # noqa: PLC0415
+
+    if url == MEMORY_URL:
+        raise InvalidInput("A backup is restored to a directory or a database, not to memory.")
+    address, beside = _address(url)
+    store = Path(url).resolve() if beside is not None else None
+    kept = _tombstones_of(address, store, replace=replace)
+    if store is not None:
+        _make_directory(store)
+    with backup.opened(Path(path), store or Path(tempfile.gettempdir())) as (manifest, folder):
+        if tombstones is not None:
+            try:
+                shutil.copyfile(tombstones, folder / "engram.db.tombstones")
+            except OSError as error:
+                raise InvalidInput(f"The tombstones in {tombstones} cannot be read: {error}.") from error
+        again = _erased_again(folder, kept, embedder)
+        if store is not None:
+            backup.put(folder, store)
+        else:
+            if replace:
+                moving.empty(address)
+            moving.move(f"sqlite:///{folder / 'engram.db'}", address, progress=progress)
+    return {"manifest": dict(manifest), "erased_again": again, "url": url}
+
+
+def _tombstones_of(address: str, store: Path | None, *, replace: bool) -> tuple[str, list[Tombstone]] | None:
+    """Key and tombstones of the store that is to be replaced; None if there is none, or it cannot be read any more."""
+    from engram_core.storage.ledger import SqlLedger  # noqa: PLC0415
+
+    if store is not None and not (store / "engram.db").exists():
+        return None
+    if not replace:
+        if store is None:
+            ledger = SqlLedger(address)
+            is_used = bool(ledger.scopes())
+            ledger.close()
+            if not is_used:
+                return None
+        raise InvalidInput("There is a store already; replace=True (`--replace`) puts the backup in its place.")
+    try:
+        ledger = SqlLedger(address)
+    except StoreUnavailable:
+        return None  # damaged: its tombstones lie beside it, and are read when the restored copy is opened
+    try:
+        key = ledger.setting(KEY_SETTING)
+        return (key, ledger.erasures.tombstones()) if key is not None else None
+    finally:
+        ledger.close()
+
+
+def _erased_again(folder: Path, kept: tuple[str, list[Tombstone]] | None, embedder: Any) -> int:
+    """Open a restored copy where nobody sees it, and erase what its own or other tombstones say; how many facts."""
+    with Engram.open(folder, index="exact", embedder=embedder) as engram:
+        before = {item["id"] for item in engram.erasures(1_000) if item.get("selector") != "tombstones"}
+        if kept is not None:
+            reapply(engram.context, *kept)
+        done = [item for item in engram.erasures(1_000) if item["id"] not in before]
+        return sum(item.get("count", 0) for item in done if item.get("selector") == "tombstones")
 
 
 def _reader(ledger: Ledger, asked: Sequence[Question]) -> Context:

@@ -201,6 +201,100 @@ class Engram(StorePrivacy):
             os.fspath(source), os.fspath(target), index=index, dry_run=dry_run, progress=progress
         )
 
+    def backup(
+        self, path: str | os.PathLike[str], *, progress: Callable[[str, int, int], None] | None = None
+    ) -> dict[str, Any]:
+        """Write a consistent copy of the ledger into one file; programs may go on using the store meanwhile.
+
+        The file is a zip of a SQLite ledger, whatever the store's database is, and a manifest. The index is not in it:
+        it is built anew from the ledger.
+
+        Args:
+            path: The file; one that is there is replaced once the new one is whole.
+            progress: Called with (what is being done, steps done, steps in all).
+
+        Returns:
+            The manifest: schema, time, rows and digests by table, `digest` of the whole, tombstones, `sha256`.
+
+        Raises:
+            InvalidInput: The file cannot be written, or the store is in memory.
+            StoreUnavailable: The ledger cannot be read; on PostgreSQL also when others kept writing.
+        """
+        from engram_core import bootstrap  # noqa: PLC0415 - as in `open`
+
+        return bootstrap.back_up(self.context.ledger.url, os.fspath(path), progress)
+
+    @classmethod
+    def restore_backup(
+        cls,
+        path: str | os.PathLike[str],
+        url: str | os.PathLike[str] = DEFAULT_URL,
+        *,
+        replace: bool = False,
+        tombstones: str | os.PathLike[str] | None = None,
+        embedder: Any = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Put a backup in the place of a store. What was erased since it was made is erased in it first.
+
+        Close every process on the store. The copy is unpacked and checked beside it, brought to this Engram's schema,
+        and erased by the tombstones of the store it replaces; then it takes that store's place at once.
+
+        Args:
+            path: The backup.
+            url: As for `open`: a directory or a database URL.
+            replace: Also where there is a store already; it is gone then.
+            tombstones: A file of tombstones (`engram.db.tombstones` of a store) where there is no store to ask.
+            embedder: As for `open`: facts beside erased ones are embedded anew.
+            progress: Called with (what is being done, steps done, steps in all).
+
+        Returns:
+            `manifest`, `erased_again` (how many facts), `url`.
+
+        Raises:
+            InvalidInput: It is no backup, it is damaged, or there is a store and `replace` is not set. Nothing changed.
+            StoreUnavailable: The store is in use, or cannot be written.
+            SchemaTooNew: A newer Engram wrote the backup.
+        """
+        from engram_core import bootstrap  # noqa: PLC0415 - as in `open`
+
+        return bootstrap.restore_backup(
+            os.fspath(path),
+            os.fspath(url),
+            replace=replace,
+            tombstones=os.fspath(tombstones) if tombstones is not None else None,
+            embedder=embedder,
+            progress=progress,
+        )
+
+    async def abackup(
+        self, path: str | os.PathLike[str], *, progress: Callable[[str, int, int], None] | None = None
+    ) -> dict[str, Any]:
+        """`backup`, off the event loop."""
+        return await off_loop(self.backup, path, progress=progress)
+
+    @classmethod
+    async def arestore_backup(
+        cls,
+        path: str | os.PathLike[str],
+        url: str | os.PathLike[str] = DEFAULT_URL,
+        *,
+        replace: bool = False,
+        tombstones: str | os.PathLike[str] | None = None,
+        embedder: Any = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> dict[str, Any]:
+        """`restore_backup`, off the event loop."""
+        return await off_loop(
+            cls.restore_backup,
+            path,
+            url,
+            replace=replace,
+            tombstones=tombstones,
+            embedder=embedder,
+            progress=progress,
+        )
+
     @classmethod
     async def amigrate(
         cls,

@@ -15,12 +15,13 @@ from engram_core.keeping import Hold
 from engram_core.operations import erase as erasing
 from engram_core.operations import holding, residue, warden
 from engram_core.operations.context import Context
+from engram_core.portability import MemoryPortability, StorePortability
 
 ErasureProgress = Callable[[str, int, int], None]
 MAX_SUBJECT = 200
 
 
-class StorePrivacy:
+class StorePrivacy(StorePortability):
     """What a whole store can be asked; see `Engram`."""
 
     @property
@@ -158,7 +159,7 @@ class StorePrivacy:
         await asyncio.to_thread(self.release_hold, hold_id, **options)
 
 
-class MemoryPrivacy:
+class MemoryPrivacy(MemoryPortability):
     """What one scope can be asked; see `Memory`."""
 
     engram: StorePrivacy

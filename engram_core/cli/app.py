@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engram_core.cli import access, privacy
+from engram_core.cli import access, portability, privacy
 from engram_core.cli.bench import benches
 from engram_core.cli.command import (
     FINE,
@@ -271,9 +271,23 @@ def forget(
 
 
 @command(app)
-def restore(place: Place, id_: FactId, reason: Why = None) -> Result:
-    """Bring an archived fact back into recall."""
+def restore(
+    place: Place,
+    id_: Annotated[str | None, typer.Argument(metavar="ID", help="An archived fact's id.")] = None,
+    reason: Why = None,
+    backup: Annotated[
+        Path | None, typer.Option("--backup", metavar="FILE", help="Put this backup in the place of the store instead.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="With --backup: also where there is a store.")] = False,
+    tombstones: Annotated[
+        Path | None, typer.Option("--tombstones", metavar="FILE", help="With --backup: what must stay erased.")
+    ] = None,
+) -> Result:
+    """Bring an archived fact back into recall; or, with --backup, a whole store from a backup."""
     from engram_core.cli import render, views  # noqa: PLC0415
+
+    if backup is not None or id_ is None:
+        return portability.restored(place, id_, backup, replace=replace, tombstones=tombstones)
 
     with memory_of(place, id_) as memory:
         view = views.changed(memory.restore(id_, reason=reason))
@@ -412,6 +426,7 @@ def demo(
 
 
 privacy.register(app)
+portability.register(app)
 
 # --- parts -----------------------------------------------------------------------------------------------------------
 

@@ -59,6 +59,10 @@ class RecallNotFound(EngramError, LookupError):
     """No recall with this id was recorded in this scope."""
 
 
+class InvalidExport(EngramError, ValueError):
+    """A file that is to be imported breaks its format; the message names the line. Nothing was stored."""
+
+
 class OnHold(EngramError):
     """A legal hold covers it: nothing was erased or archived; the message names the hold."""
 

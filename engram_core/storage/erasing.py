@@ -348,17 +348,29 @@ class SqlErasures:
         names = [storable(bare), storable(f"user:{bare}")]
         spelled = [f"%{_like(dumps(name))}%" for name in names]
         # Facts of before there were subjects are told by their origin; so are later ones, which costs nothing more.
-        is_about = or_(
+        columns = (t.facts.c.id, t.facts.c.subjects, t.facts.c.speaker, t.facts.c.principal, t.scopes.c.path)
+        likely = or_(
             *(t.facts.c.subjects.like(pattern, escape="\\") for pattern in spelled),
             t.facts.c.speaker.in_(names),
             t.facts.c.principal == names[1],
         )
-        query = select(t.facts.c.id, t.scopes.c.path).join(t.scopes).where(t.facts.c.status != _ERASED)
+        query = select(*columns).join(t.scopes).where(t.facts.c.status != _ERASED)
         with self._reading() as connection:
             paths = [Scope(row[0]) for row in connection.execute(select(t.scopes.c.path))]
-            of_theirs = [path.path for path in paths if path.labels[-1] in (bare, f"user:{bare}")]
-            rows = connection.execute(query.where(or_(is_about, t.scopes.c.path.in_(of_theirs))).order_by(t.facts.c.pk))
-            return [id_ for id_, path in rows if scope is None or scope.contains(Scope(path))]
+            theirs = {path.path for path in paths if path.labels[-1] in (bare, f"user:{bare}")}
+            rows = connection.execute(query.where(or_(likely, t.scopes.c.path.in_(theirs))).order_by(t.facts.c.pk))
+            found = []
+            for id_, subjects, speaker, principal, path in rows:
+                # LIKE ignores case in SQLite: what it found is compared again.
+                is_about = (
+                    path in theirs
+                    or speaker in names
+                    or principal == names[1]
+                    or not set(names).isdisjoint(json.loads(subjects))
+                )
+                if is_about and (scope is None or scope.contains(Scope(path))):
+                    found.append(id_)
+            return found
 
     def replaced_by(self, ids: Sequence[str]) -> list[Fact]:
         columns = [t.facts.c[name] for name in FACT_COLUMNS]
