@@ -41,6 +41,7 @@ bench: $(READY) ## The benchmarks behind docs/benchmarks.md
 	$(BIN)/python -m benchmarks.poisoning
 	$(BIN)/python -m benchmarks.tripwire
 	$(BIN)/python -m benchmarks.secrets
+	$(BIN)/python -m benchmarks.scaling
 
 DATA ?= ../shared/data/locomo-dev.json
 PEERS ?= --peer all

@@ -1,7 +1,8 @@
 """Ingest through the facade against raw `collection.add` with the same vectors, in one run, batch of 1 and of 1,000.
 
-    python -m benchmarks.ingest [--facts 3000]
+    python -m benchmarks.ingest [--facts 3000] [--url postgresql+psycopg://… --index http://…]
 
+With `--url` Engram's store is that database, in a scope of its own that stays there; else a directory that goes again.
 Engram acknowledges when the ledger has the fact on disk (fsync) and the index follows; raw Chroma when `add` returns.
 """
 
@@ -17,11 +18,11 @@ from benchmarks.corpus import statements
 from engram_core import Engram
 
 
-def engram_rate(directory: Path, facts: int, batch: int) -> tuple[float, float]:
+def engram_rate(place: Path | str, index: str | None, facts: int, batch: int) -> tuple[float, float]:
     """Acknowledged facts per second, and facts per second until the index has them too."""
     messages = statements(facts)
-    with Engram.open(directory, exact_limit=0) as store:
-        memory = store.memory("bench/ingest")
+    with Engram.open(place, index=index, exact_limit=0) as store:
+        memory = store.memory(f"bench/ingest-{time.time_ns()}")
         memory.add("warm up")
         memory.recall("warm up")
         started = time.perf_counter()
@@ -55,12 +56,14 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--facts", type=int, default=3_000)
+    parser.add_argument("--url", default=None, help="the store: a database URL; default a temporary directory")
+    parser.add_argument("--index", default=None, help="with --url: the address of a Chroma server")
     options = parser.parse_args()
     for batch in (1, 1_000):
         facts = min(options.facts, 600) if batch == 1 else options.facts
         directory = Path(tempfile.mkdtemp(prefix="engram-bench-"))
         try:
-            ours, indexed = engram_rate(directory / "store", facts, batch)
+            ours, indexed = engram_rate(options.url or directory / "store", options.index, facts, batch)
             raw = chroma_rate(directory / "raw", facts, batch)
         finally:
             shutil.rmtree(directory, ignore_errors=True)

@@ -1,6 +1,9 @@
 """Recall through the facade against a raw Chroma query on the same vectors, in one run, with the share of each stage.
 
     python -m benchmarks.recall_speed [--sizes 1000,10000,100000] [--queries 200]
+                                      [--url postgresql+psycopg://… --index http://…]
+
+With `--url` Engram's store is that database, in a scope of its own that stays there; else a directory that goes again.
 
 Raw Chroma is asked for k=8 with its defaults (documents, metadatas, distances), which is what a plain retriever does.
 """
@@ -40,13 +43,13 @@ def percentile(values: list[float], share: float) -> float:
     return float(np.percentile(values, share))
 
 
-def measure(size: int, queries: int) -> None:
+def measure(size: int, queries: int, url: str | None, index: str | None) -> None:
     """One size: build both, ask both the same questions alternately, print one row and the stages."""
     directory = Path(tempfile.mkdtemp(prefix="engram-bench-"))
     try:
         messages = statements(size)
-        store = Engram.open(directory / "store")
-        memory = store.memory("bench/speed")
+        store = Engram.open(url or directory / "store", index=index)
+        memory = store.memory(f"bench/speed-{time.time_ns()}")
         started = time.perf_counter()
         for start in range(0, size, 5_000):
             memory.add(messages[start : start + 5_000])
@@ -100,9 +103,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="1000,10000,100000")
     parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--url", default=None, help="the store: a database URL; default a temporary directory")
+    parser.add_argument("--index", default=None, help="with --url: the address of a Chroma server")
     options = parser.parse_args()
     for size in options.sizes.split(","):
-        measure(int(size), options.queries)
+        measure(int(size), options.queries, options.url, options.index)
 
 
 if __name__ == "__main__":

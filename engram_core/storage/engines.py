@@ -91,6 +91,11 @@ class Engines:
 
             take_time(connection)
 
+    def close(self) -> None:
+        """Close every connection for good: those that are not in use now, the others when they are returned."""
+        self._gate.is_over = True
+        self.dispose()
+
     def dispose(self) -> None:
         """Close every pooled connection."""
         self.writer.dispose()

@@ -126,7 +126,7 @@ class SqlLedger:
             self.audit = SqlAuditBook(_Doors(self))
             self.access = SqlAccessBook(_Doors(self), self.audit)
         except BaseException:
-            self._engines.dispose()
+            self._engines.close()
             raise
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class SqlLedger:
         finally:
             if self._readers is not None:
                 self._readers.close()
-            self._engines.dispose()
+            self._engines.close()
 
     # --- scopes and facts ---
 

@@ -201,7 +201,7 @@ def _opened(url: str) -> Iterator[Engines]:
     try:
         yield engines
     finally:
-        engines.dispose()
+        engines.close()
 
 
 def _place(url: str) -> str:

@@ -14,9 +14,14 @@ _TAKER = "engram_taker"
 
 
 class Gate:
-    """Counts connections in use by thread; a fork holds new ones back and waits until those in use are returned."""
+    """Counts connections in use by thread; a fork holds new ones back and waits until those in use are returned.
+
+    Attributes:
+        is_over: The store was closed: a connection that comes back late is closed, not kept.
+    """
 
     def __init__(self) -> None:
+        self.is_over = False
         self.open()
 
     def open(self) -> None:
@@ -86,7 +91,11 @@ class GatedPool(QueuePool):
     def _do_return_conn(self, record: Any) -> None:
         taker = record.info.pop(_TAKER, None)
         try:
-            super()._do_return_conn(record)
+            if self.gate.is_over:
+                record.close()
+                self._dec_overflow()
+            else:
+                super()._do_return_conn(record)
         finally:
             if taker is not None:
                 self.gate.leave(taker)

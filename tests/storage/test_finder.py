@@ -21,6 +21,7 @@ from engram_core.ports import Batch, ContextWrite, Indexed, Ledger, Point, Write
 from engram_core.storage import chroma
 from engram_core.storage.decks import Decks
 from engram_core.storage.finder import LedgerFinder
+from engram_core.storage.ledger import SqlLedger
 from engram_core.storage.matrices import Matrices
 from engram_core.storage.projector import REMAINDER
 from engram_core.storage.snapshots import Snapshots
@@ -29,16 +30,27 @@ from engram_core.testing.fakes import WordHashEmbedder
 from engram_core.testing.memory_ledger import MemoryLedger
 
 
-@pytest.fixture
-def ledger(open_sqlite: Callable[[], Ledger]) -> Iterator[Ledger]:
-    ledger = open_sqlite()
+@pytest.fixture(params=["embedded", "server"])
+def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """SQLite with an index in a directory, and PostgreSQL with one on a Chroma server."""
+    if request.param == "server":
+        ledger: Ledger = SqlLedger(request.getfixturevalue("postgres_url"))
+    else:
+        ledger = request.getfixturevalue("open_sqlite")()
     yield ledger
     ledger.close()
 
 
 @pytest.fixture
-def finder(ledger: Ledger, tmp_path: Path) -> Iterator[LedgerFinder]:
-    finder = opened(ledger, tmp_path / "index")
+def place(ledger: Ledger, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """Where the index of the ledger is."""
+    is_server = isinstance(ledger, SqlLedger) and ledger.url.startswith("postgresql")
+    return str(request.getfixturevalue("chroma_server").url if is_server else tmp_path / "index")
+
+
+@pytest.fixture
+def finder(ledger: Ledger, place: str) -> Iterator[LedgerFinder]:
+    finder = opened(ledger, place)
     yield finder
     finder.close()
 
@@ -105,25 +117,23 @@ def test_an_index_too_far_behind_is_not_asked(ledger: Ledger, finder: LedgerFind
     same(found, truth(ledger, query("red cat"), 10))
 
 
-def test_pending_and_quarantined_facts_are_not_in_the_index(
-    ledger: Ledger, finder: LedgerFinder, tmp_path: Path
-) -> None:
+def test_pending_and_quarantined_facts_are_not_in_the_index(ledger: Ledger, finder: LedgerFinder, place: str) -> None:
     facts = add(ledger, LIMIT + 5)
     hidden = [samples.fact(ALICE, "red cat", status=status) for status in (Status.PENDING, Status.QUARANTINED)]
     ledger.commit(samples.batch(*hidden))
     assert finder.flush(30)
-    assert indexed_ids(finder, ledger, tmp_path) == {fact.id for fact in facts}
+    assert indexed_ids(finder, ledger, place) == {fact.id for fact in facts}
 
 
 # --- replays ---
 
 
-def indexed_ids(finder: LedgerFinder, ledger: Ledger, tmp_path: Path) -> set[str]:
-    """Close the finder and look into the directory behind its back."""
+def indexed_ids(finder: LedgerFinder, ledger: Ledger, place: str) -> set[str]:
+    """Close the finder and look into the index behind its back."""
     finder.close()
     (live,) = [item for item in ledger.generations() if item.state == "live"]
     (collection,) = ledger.collections(live.id)
-    index = chroma.embedded(str(tmp_path / "index" / live.place))
+    index = chroma.server(place) if "://" in place else chroma.embedded(str(Path(place, live.place)))
     try:
         return index.ids(collection.name)
     finally:
@@ -131,12 +141,12 @@ def indexed_ids(finder: LedgerFinder, ledger: Ledger, tmp_path: Path) -> set[str
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_drain_replayed_from_any_watermark_changes_nothing(ledger: Ledger, tmp_path: Path, seed: int) -> None:
+def test_a_drain_replayed_from_any_watermark_changes_nothing(ledger: Ledger, place: str, seed: int) -> None:
     chance = np.random.default_rng(seed)
     facts = add(ledger, 60)
-    finder = opened(ledger, tmp_path / "index")
+    finder = opened(ledger, place)
     assert finder.flush(30)
-    archive(ledger, [facts[place] for place in chance.choice(60, 15, replace=False)])
+    archive(ledger, [facts[number] for number in chance.choice(60, 15, replace=False)])
     add(ledger, 20, start=500)
     assert finder.flush(30)
     finder.close()
@@ -146,13 +156,13 @@ def test_a_drain_replayed_from_any_watermark_changes_nothing(ledger: Ledger, tmp
         (live,) = ledger.generations()
         (collection,) = ledger.collections(live.id)
         ledger.save_collections([replace(collection, watermark=watermark)])
-        again = opened(ledger, tmp_path / "index")
+        again = opened(ledger, place)
         assert again.flush(30)
         for words in ("red cat", "green dog n3", "rain"):
             found = again.nearest(samples.state(ledger, ALICE), query(words), 15)
             assert not found.degraded
             same(found, truth(ledger, query(words), 15))
-        assert indexed_ids(again, ledger, tmp_path) == wanted
+        assert indexed_ids(again, ledger, place) == wanted
 
 
 # --- stale and planted ids ---

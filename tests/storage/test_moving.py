@@ -64,7 +64,12 @@ def filled(place: Path) -> str:
         for number in range(4):
             recall = memory.recall(QUESTION, k=5, now=START + timedelta(days=3, hours=number))
             memory.observe(recall.id, "The red cat number 3 lives in house 3.", now=START + timedelta(days=3))
-        engram.memory(OTHER).add("Bob likes green tea, and nothing else.", now=START)
+        kept, erased = engram.memory(OTHER).add(["Bob likes green tea.", "Bob hides sentinels."], now=START).facts
+        engram.memory(OTHER).hold(kept.id, reason="a claim")
+        engram.memory(OTHER).erase(erased.id)
+        engram.grant("agent:helpdesk", "read", SCOPE)
+        engram.group_add("group:support", "agent:helpdesk")
+        engram.set_private("acme/board")
         engram.sleep(now=START + timedelta(days=90))
         engram.note_failure(SCOPE, "a test", ValueError("it failed"))
         engram.flush()
@@ -104,7 +109,7 @@ def _made(connection: Any, table: Table, number: int) -> dict[str, Any]:
             row[column.name] = bytes([number, 0, 255])
         else:
             assert isinstance(column.type, String), f"{table.name}.{column.name} has a type this test cannot make"
-            row[column.name] = f"{table.name[:8]} {number} é"[: column.type.length]
+            row[column.name] = f"{table.name[:8]}-{number}"[: column.type.length]
     return row
 
 
