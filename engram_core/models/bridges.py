@@ -158,7 +158,9 @@ class CheckedEmbedder:
     def __init__(self, inner: Embedder, *, cache_size: int = CACHE_SIZE) -> None:
         self._inner = inner
         self._statements = TextCache[Floats](cache_size)
-        self._questions = TextCache[Floats](cache_size) if isinstance(inner, QueryEmbedder) else self._statements
+        # Asked once: whether an object fits a protocol takes longer to find out than a short text to embed.
+        self._queries = inner if isinstance(inner, QueryEmbedder) else None
+        self._questions = TextCache[Floats](cache_size) if self._queries is not None else self._statements
 
     @property
     def name(self) -> str:
@@ -192,8 +194,8 @@ class CheckedEmbedder:
 
     def embed_queries(self, texts: Sequence[str]) -> Floats:
         """Unit vectors for questions; the same as `embed` unless the inner embedder distinguishes them."""
-        if isinstance(self._inner, QueryEmbedder):
-            return self._unit_vectors(texts, self._inner.embed_queries, self._questions)
+        if self._queries is not None:
+            return self._unit_vectors(texts, self._queries.embed_queries, self._questions)
         return self.embed(texts)
 
     def _unit_vectors(

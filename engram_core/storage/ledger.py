@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -465,11 +466,14 @@ class SqlLedger:
         )  # fmt: skip
         shown = [(id_, row.id) for id_ in row.shown]
 
-        def write(patience_ms: int = BUSY_TIMEOUT_MS) -> None:
+        def write(patience_ms: int = BUSY_TIMEOUT_MS) -> bool:
             with self._observer_cursor(patience_ms) as cursor:
+                if cursor is None:
+                    return False
                 cursor.execute(self._marked(_RECORD), values)
                 if shown:
                     cursor.executemany(self._marked("INSERT INTO recalled (fact_id, recall_id) VALUES (?,?)"), shown)
+                return True
 
         def write_patiently() -> None:
             with self._mapped():
@@ -821,24 +825,39 @@ class SqlLedger:
 
     @contextmanager
     def _observer_cursor(self, patience_ms: int) -> Iterator[Any]:
-        """A driver cursor inside one transaction that does not wait for the disk, nor longer for another writer."""
-        raw = self._engines.observer.raw_connection()
-        try:
-            cursor = raw.cursor()
-            if self._is_sqlite:
-                cursor.execute(f"PRAGMA busy_timeout={patience_ms}")
-                try:
-                    cursor.execute("BEGIN IMMEDIATE")
-                finally:
-                    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-            yield cursor
-            raw.commit()
-        except BaseException as error:
-            if not engines.let_go(raw, error):
-                raw.rollback()
-            raise
-        finally:
-            raw.close()
+        """A driver cursor inside one transaction that does not wait for the disk.
+
+        With no patience it does not wait for another writer of SQLite either: it is None then.
+        """
+        if self._readers is None:
+            raw = self._engines.observer.raw_connection()
+            try:
+                yield raw.cursor()
+                raw.commit()
+            except BaseException as error:
+                if not engines.let_go(raw, error):
+                    raw.rollback()
+                raise
+            finally:
+                raw.close()
+            return
+        with self._readers.connection() as connection:
+            connection.execute(f"PRAGMA busy_timeout={patience_ms}")
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if patience_ms or not trouble.is_busy(error):
+                    raise
+                yield None
+                return
+            finally:
+                connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            try:
+                yield connection.cursor()
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.rollback()
+                raise
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

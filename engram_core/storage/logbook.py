@@ -8,7 +8,6 @@ another writer holds the database; never an acknowledged fact.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -37,21 +36,15 @@ class Logbook:
         self._writing = threading.RLock()
         self._thread: threading.Thread | None = None
 
-    def note(self, at_once: Write, patiently: Write) -> None:
+    def note(self, at_once: Callable[[], bool], patiently: Write) -> None:
         """Write now if nobody else is writing, else soon.
 
         Args:
-            at_once: Writes, or raises sqlite3.OperationalError at once if another writer is at work.
-            patiently: The same, waiting for its turn.
+            at_once: Writes, or returns False at once because another writer is at work.
+            patiently: Writes, waiting for its turn.
         """
-        if not self._waiting:
-            try:
-                at_once()
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) and "busy" not in str(error):
-                    raise
-            else:
-                return
+        if not self._waiting and at_once():
+            return
         with self._lock:
             self._waiting.append(patiently)
             is_full = len(self._waiting) > MOST_WAITING

@@ -1,4 +1,4 @@
-"""Readers: open SQLite connections for single SELECTs. A recall makes a dozen of them; it opens none itself.
+"""Readers: open SQLite connections for single SELECTs and small records. A recall makes a dozen; it opens none itself.
 
 Taking a connection from SQLAlchemy's pool and giving it back costs eight times what such a SELECT does.
 """
@@ -6,6 +6,8 @@ Taking a connection from SQLAlchemy's pool and giving it back costs eight times 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Engine
@@ -36,15 +38,21 @@ class Readers:
 
     def fetch(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
         """All rows of a SELECT. Raises what the driver raises."""
+        with self.connection() as connection:
+            rows: list[Any] = connection.execute(query, parameters).fetchall()
+        return rows
+
+    @contextmanager
+    def connection(self) -> Iterator[Any]:
+        """A driver's connection outside any transaction, to be left outside one; closed if its user fails."""
         connection = self._taken()
         try:
-            rows: list[Any] = connection.execute(query, parameters).fetchall()
+            yield connection
         except BaseException:
             self._give_back(None)
             connection.close()
             raise
         self._give_back(connection)
-        return rows
 
     def _taken(self) -> Any:
         with self._changed:

@@ -33,6 +33,11 @@ def mapped(url: str) -> Iterator[None]:
         raise
 
 
+def is_busy(error: Exception) -> bool:
+    """Whether SQLite says that somebody else is writing."""
+    return "locked" in str(error) or "busy" in str(error)
+
+
 def without_password(url: str) -> str:
     """A database URL that may be shown: no password, and no options, which may hold one, too."""
     scheme, at, rest = url.partition("?")[0].rpartition("@")

@@ -324,6 +324,21 @@ def test_a_row_read_too_early_does_not_undo_a_later_change(ledger: Ledger) -> No
     assert decks.gather(state, [[fact.id]], [], 0).columns.importance.tolist() == [0.25]
 
 
+def test_many_changes_at_once_leave_no_old_row(ledger: Ledger) -> None:
+    facts = add(ledger, 400)
+    ids = [fact.id for fact in facts]
+    decks = decks_of(ledger)
+    decks.gather(samples.state(ledger, ALICE), [ids], [], 0)
+    deck = decks._held[samples.state(ledger, ALICE).id]
+    changes = [samples.changed(fact, importance=0.125)[1] for fact in facts[:350]]
+    ledger.commit(Batch(ALICE, writes=tuple(write for batch in changes for write in batch.writes)))
+    columns = decks.gather(samples.state(ledger, ALICE), [ids], [], 0).columns
+    assert columns.ids == ids
+    assert columns.importance.tolist() == [0.125] * 350 + [fact.importance for fact in facts[350:]]
+    assert decks._held[samples.state(ledger, ALICE).id] is deck
+    decks.close()
+
+
 def test_words_held_together_are_found_as_the_ledger_finds_them(ledger: Ledger) -> None:
     decks = decks_of(ledger)
     chance = np.random.default_rng(3)
