@@ -182,7 +182,7 @@ def settle(store: Engram, seconds: float = 120.0) -> None:
     for question in questions(WARM, seed=3):
         memory.recall(question, k=K)
     decks = store.context.finder._decks  # type: ignore[attr-defined]  # noqa: SLF001 - nothing public tells
-    while decks._filler is not None and time.monotonic() < until:  # noqa: SLF001
+    while decks._worker is not None and time.monotonic() < until:  # noqa: SLF001
         time.sleep(0.2)
 
 

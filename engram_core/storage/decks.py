@@ -38,6 +38,7 @@ _ROW_OVERHEAD_BYTES = 700
 """Per row besides the vectors: ids, names, words and the rest of the arrays; measured."""
 _MAX_BITS_BYTES = 64 << 20
 _PAGE = 100
+_ATTEMPTS = 5
 _REST_FACTOR = 3.0
 """The thread that fills decks rests so many times as long as it works: recalls come first."""
 _MAX_FREQUENCIES = 50_000
@@ -50,6 +51,8 @@ _UNKNOWN, _HIDES, _REST, _RANKS = 0, 1, 2, 3
 
 Ints = NDArray[np.int64]
 T = TypeVar("T")
+Chore = Iterator[bool]
+"""Work in small steps; it yields True while there is more."""
 
 
 class Deck:
@@ -301,8 +304,8 @@ class Decks:
         self._max_bytes = max_bytes
         self._held: OrderedDict[int, Deck] = OrderedDict()
         self._lock = threading.Lock()
-        self._due: deque[tuple[Deck, int]] = deque()
-        self._filler: threading.Thread | None = None
+        self._chores: deque[Chore] = deque()
+        self._worker: threading.Thread | None = None
         self._stopped = threading.Event()
 
     def frequencies(self, state: ScopeState, stems: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -325,16 +328,12 @@ class Decks:
             return self._ledger.matching(state.id, weights, limit, together=together)
         deck, stems = self._current(state), list(weights)
         with deck.lock:
-            missing, seq = deck.lacks_bits(stems), deck.seq
-        for stem in missing:
-            keys = self._ledger.holding(state.id, stem)
-            with deck.lock:
-                if deck.seq == seq:
-                    deck.set_bits(stem, keys)
-        with deck.lock:
             found = deck.holding_together(stems, limit)
             known = deck.ids_at(found or ())
-        if found is None:  # the scope moved in between
+            missing = deck.lacks_bits(stems) if found is None else ()
+        if found is None:
+            # Reading all holders of a frequent word takes longer than this search: the next one will be faster.
+            self._later(self._learning(deck, state.id, missing))
             return self._ledger.matching(state.id, weights, limit, together=True)
         unread = [key for key in found if key not in known]
         if unread:
@@ -412,7 +411,7 @@ class Decks:
             if total > self._max_bytes:
                 self._held.pop(current, None)
 
-    # --- filling in the background ---
+    # --- in the background ---
 
     def _fill_later(self, deck: Deck, state: ScopeState) -> None:
         """Have the rest of a scope read that is asked: what every row costs the first time is then paid beside recalls.
@@ -420,47 +419,68 @@ class Decks:
         Only if it fits into half of the memory; of a larger scope the rows that recalls read are what is kept.
         """
         deck.is_due = False
-        if state.rows * (deck.row_bytes + _ROW_OVERHEAD_BYTES) > self._max_bytes / 2:
-            return
-        with self._lock:
-            self._due.append((deck, state.id))
-            if self._filler is None and not self._stopped.is_set():
-                self._filler = threading.Thread(target=self._fill, name="engram-rows", daemon=True)
-                self._filler.start()
+        if state.rows * (deck.row_bytes + _ROW_OVERHEAD_BYTES) <= self._max_bytes / 2:
+            self._later(self._filling(deck, state.id))
 
-    def _fill(self) -> None:
+    def _later(self, chore: Chore) -> None:
+        with self._lock:
+            self._chores.append(chore)
+            if self._worker is None and not self._stopped.is_set():
+                self._worker = threading.Thread(target=self._work, name="engram-rows", daemon=True)
+                self._worker.start()
+
+    def _work(self) -> None:
+        """Take a step of each chore in turn, until none is left."""
         try:
             while not self._stopped.is_set():
                 with self._lock:
-                    if not self._due:
-                        self._filler = None
+                    if not self._chores:
+                        self._worker = None
                         return
-                    deck, scope_id = self._due.popleft()
-                self._fill_one(deck, scope_id)
+                    chore = self._chores.popleft()
+                started = time.perf_counter()
+                if next(chore, False):
+                    with self._lock:
+                        self._chores.append(chore)
+                self._stopped.wait((time.perf_counter() - started) * _REST_FACTOR)
         except EngramError as error:
             logger.warning("engram: rows of a large scope are read one recall at a time: %s", error)
             with self._lock:
-                self._filler = None
+                self._worker = None
 
-    def _fill_one(self, deck: Deck, scope_id: int) -> None:
+    def _filling(self, deck: Deck, scope_id: int) -> Chore:
+        """Read every row of a scope, page by page."""
         after = 0
         while self._held.get(scope_id) is deck:
-            started = time.perf_counter()
             page = self._ledger.changes(scope_id, after, _PAGE)
             with deck.lock:
                 deck.put(page, scope_id)
             if len(page) < _PAGE:
                 return
             after = page[-1].seq
-            if self._stopped.wait((time.perf_counter() - started) * _REST_FACTOR):
-                return
+            yield True
+
+    def _learning(self, deck: Deck, scope_id: int, stems: Sequence[str]) -> Chore:
+        """Read which facts hold the stems, one stem after the other."""
+        for stem in stems:
+            for _ in range(_ATTEMPTS):
+                with deck.lock:
+                    seq, is_known = deck.seq, not deck.lacks_bits([stem])
+                if is_known:
+                    break
+                keys = self._ledger.holding(scope_id, stem)
+                with deck.lock:
+                    if deck.seq == seq:  # else a change may be missing in what was read
+                        deck.set_bits(stem, keys)
+                        break
+            yield True
 
     def close(self) -> None:
-        """Stop filling."""
+        """Stop working in the background."""
         self._stopped.set()
-        filler = self._filler
-        if filler is not None and filler is not threading.current_thread():
-            filler.join(timeout=30)
+        worker = self._worker
+        if worker is not None and worker is not threading.current_thread():
+            worker.join(timeout=30)
 
     @property
     def size(self) -> int:

@@ -276,6 +276,12 @@ def decks_of(ledger: Ledger, **options: int) -> Decks:
     return Decks(ledger, lambda: samples.DIMENSION, **options)
 
 
+def settle(decks: Decks) -> None:
+    """Wait until nothing is left to do in the background."""
+    while (thread := decks._worker) is not None:
+        thread.join(30)
+
+
 def test_gathered_rows_are_never_older_than_the_scope(ledger: Ledger) -> None:
     facts = add(ledger, 30)
     elsewhere = add(ledger, 3, start=90, scope=Scope("acme/other"))
@@ -351,6 +357,9 @@ def test_words_held_together_are_found_as_the_ledger_finds_them(ledger: Ledger) 
             weights = dict.fromkeys([str(word) for word in chance.choice(WORDS, 3, replace=False)], 1.0)
             want = ledger.matching(state.id, weights, 40, together=True)
             assert decks.matching(state, weights, 40, together=True) == want
+            settle(decks)
+            assert decks._held[state.id].lacks_bits(weights) == []
+            assert decks.matching(state, weights, 40, together=True) == want
             assert decks.frequencies(state, WORDS) == ledger.frequencies(state.id, WORDS)
 
 
@@ -360,11 +369,10 @@ def test_the_rest_of_a_scope_is_read_beside_recalls_if_there_is_room(ledger: Led
     decks, small = decks_of(ledger), decks_of(ledger, max_bytes=100_000)
     for each in (decks, small):
         each.gather(state, [[facts[0].id]], [], 0)
-    while (thread := decks._filler) is not None:
-        thread.join(30)
+    settle(decks)
     places = [decks._held[state.id].place(fact.id) for fact in facts]
     assert decks._held[state.id].unknown(places) == []
-    assert small._filler is None
+    assert small._worker is None
     for fact in facts:
         small.gather(state, [[fact.id]], [], 0)
         assert small.size <= 1.6 * 100_000  # room is made by halves
