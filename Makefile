@@ -33,6 +33,7 @@ bench: $(READY) ## The benchmarks behind docs/benchmarks.md
 	$(BIN)/python -m benchmarks.recall_speed
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.audit
+	$(BIN)/python -m benchmarks.scale --sizes 1000,10000 --scopes 1000
 	$(BIN)/python -m benchmarks.capacity
 	$(BIN)/python -m benchmarks.consolidation
 	$(BIN)/python -m benchmarks.gaps

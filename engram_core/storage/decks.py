@@ -81,13 +81,13 @@ class Deck:
         self._sessions: dict[str, int] = {}
         self._words: dict[str, int] = {}
         self._bits: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
+        self._bits_bytes = 0
         self._rows = np.zeros(0, dtype=_row_type(dimension))
 
     @property
     def size(self) -> int:
         """Approximate bytes held."""
-        bits = sum(part.nbytes for part in self._bits.values())
-        return self._rows.nbytes + len(self._ids) * _ROW_OVERHEAD_BYTES + bits
+        return self._rows.nbytes + len(self._ids) * _ROW_OVERHEAD_BYTES + self._bits_bytes
 
     @property
     def row_bytes(self) -> int:
@@ -169,6 +169,7 @@ class Deck:
             self._rows["seq"][at] = seqs
         self.frequencies.clear()
         self._bits.clear()
+        self._bits_bytes = 0
         self.seq = max([self.seq, seq, *changed.values()])
 
     def _mark(self, stem: str, byte: int, bit: np.uint8, is_held: bool) -> None:
@@ -177,7 +178,9 @@ class Deck:
             if not is_held:
                 return
             # Room for an eighth more: new facts have the highest keys.
-            bits = self._bits[stem] = np.pad(bits, (0, byte + byte // 8 + 1 - len(bits)))
+            more = byte + byte // 8 + 1 - len(bits)
+            bits = self._bits[stem] = np.pad(bits, (0, more))
+            self._bits_bytes += more
         bits[byte] = bits[byte] | bit if is_held else bits[byte] & ~bit
 
     def unknown(self, places: Iterable[int]) -> list[str]:
@@ -197,9 +200,11 @@ class Deck:
         """Remember which row keys hold a stem."""
         flags = np.zeros(int(keys.max(initial=-1)) + 1, dtype=bool)
         flags[keys] = True
-        self._bits[stem] = np.packbits(flags)
-        while sum(part.nbytes for part in self._bits.values()) > _MAX_BITS_BYTES and len(self._bits) > 1:
-            self._bits.popitem(last=False)
+        bits = np.packbits(flags)
+        self._bits_bytes += bits.nbytes - (self._bits[stem].nbytes if stem in self._bits else 0)
+        self._bits[stem] = bits
+        while self._bits_bytes > _MAX_BITS_BYTES and len(self._bits) > 1:
+            self._bits_bytes -= self._bits.popitem(last=False)[1].nbytes
 
     def holding_together(self, stems: Sequence[str], limit: int) -> list[int] | None:
         """Row keys of facts that hold all stems, then all but the last, down to two; None if one is not in memory."""
