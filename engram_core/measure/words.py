@@ -6,6 +6,7 @@ Tokens, stop words and stemmer follow one recipe, chosen on development conversa
 from __future__ import annotations
 
 import re
+import threading
 import unicodedata
 from functools import lru_cache
 
@@ -32,12 +33,21 @@ _STOP_WORDS = frozenset(
     "aren couldn didn doesn don hadn hasn haven isn shan shouldn wasn weren won wouldn d ll m o re s t ve y".split()
 )
 FIRST_PERSON = re.compile(r"\b(?:I|me|my|mine|I'm|I've|I'd|I'll|My|Me|Mine)\b")
-_stemmer = snowballstemmer.stemmer("english")
+
+
+class _Stemmers(threading.local):
+    """A stemmer for each thread: it works on a word in its own fields, and two threads would spoil each other's."""
+
+    def __init__(self) -> None:
+        self.english = snowballstemmer.stemmer("english")
+
+
+_stemmers = _Stemmers()
 
 
 @lru_cache(maxsize=65_536)
 def _stem(word: str) -> str:
-    return str(_stemmer.stemWord(word))
+    return str(_stemmers.english.stemWord(word))
 
 
 def folded(text: str) -> str:

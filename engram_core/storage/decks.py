@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -263,17 +263,43 @@ class Deck:
         held = ([one for one in self._members.get(place, ()) if one in seen] or [place] for place in alive)
         return list(dict.fromkeys(chain.from_iterable(held)))
 
-    def gathered(self, places: Sequence[int], stems: Sequence[str]) -> Gathered:
-        """The rows at some places as columns, with how often each stem occurs in them."""
+    def picked(self, places: Sequence[int], stems: Sequence[str]) -> _Picked:
+        """Copies of the rows at some places, to be worked on without the lock."""
         at = np.array(places, dtype=np.int64)
-        rows = self._rows[at]
+        return _Picked(
+            at,
+            self._rows[at],
+            _taken(self._ids, places),
+            _taken(self._speakers, places),
+            _taken(self._kinds, places),
+            _taken(self._bodies, places),
+            _taken(self._contexts, places),
+            [self._words.get(stem, -1) for stem in stems],
+            self._sessions,
+        )
+
+
+class _Picked(NamedTuple):
+    at: Ints
+    rows: NDArray[Any]
+    ids: list[str]
+    speakers: list[str | None]
+    kinds: list[str]
+    bodies: list[bytes]
+    contexts: list[bytes]
+    codes: list[int]
+    sessions: dict[str, int]
+
+    def gathered(self) -> Gathered:
+        """The rows as columns, with how often each stem occurs in them."""
+        rows, at = self.rows, self.at
         # Where each place stands among those gathered, by sorting: an array over all places would cost more.
         order = np.argsort(at)
         columns = Columns(
-            ids=_taken(self._ids, places),
-            speakers=_taken(self._speakers, places),
-            kinds=_taken(self._kinds, places),
-            sessions=self._sessions,
+            ids=self.ids,
+            speakers=self.speakers,
+            kinds=self.kinds,
+            sessions=self.sessions,
             content=rows["content"].astype(np.float32),
             context=rows["context"].astype(np.float32),
             said_at=rows["said_at"],
@@ -286,12 +312,7 @@ class Deck:
             previous=_positions(rows["previous"], at, order),
             following=_positions(rows["following"], at, order),
         )
-        codes = [self._words.get(stem, -1) for stem in stems]
-        return Gathered(
-            columns,
-            _counts(_taken(self._bodies, places), codes),
-            _counts(_taken(self._contexts, places), codes),
-        )
+        return Gathered(columns, _counts(self.bodies, self.codes), _counts(self.contexts, self.codes))
 
 
 class Decks:
@@ -369,11 +390,11 @@ class Decks:
             self._read(deck, state, missing)
             with deck.lock:
                 ranked = deck.ranked([*here, *parents, *members])
-                result = deck.gathered(ranked, stems)
+                picked = deck.picked(ranked, stems)
             self._shrink(state.id)
             if deck.is_due:
                 self._fill_later(deck, state)
-            return result
+            return picked.gathered()
 
     def _read(self, deck: Deck, state: ScopeState, ids: Sequence[str]) -> None:
         if ids:
