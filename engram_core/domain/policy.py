@@ -32,7 +32,7 @@ class MemoryPolicy(BaseModel):
 
     Each field names its unit, range, default and what it changes; `describe` puts that into words, and docs/policy.md
     lists them all. The night acts on `max_facts`, `auto_forget`, `forget_threshold`, `retention_floor`,
-    `protect_days`, `retain_archived_days`, `compression_strategy` and `cluster_*`; recall on the rest.
+    `protect_days`, `retain_*`, `erase_archived`, `compression_strategy` and `cluster_*`; recall on the rest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -124,6 +124,14 @@ class MemoryPolicy(BaseModel):
     retain_archived_days: float = _number(
         90.0, 0.0, 36_500.0, "days", "Days an archived fact stays restorable; after them nothing brings it back."
     )
+    erase_archived: bool = Field(
+        default=False,
+        description="Whether the night erases for good what was archived more than retain_archived_days ago.",
+        json_schema_extra={"unit": "yes or no"},
+    )
+    retain_recalls_days: float = _number(
+        0.0, 0.0, 36_500.0, "days", "Days after which the night blanks questions and answers of recalls; 0 keeps them."
+    )
     latency_ms: float = _number(
         300.0,
         1.0,
@@ -206,6 +214,7 @@ _SHAPES: Final = {
     "prioritize_types": "must be a list of at most 64 kinds such as ['error', 'decision'], each matching "
     "[a-z][a-z0-9_-]{0,31}",
     "auto_forget": "must be true or false",
+    "erase_archived": "must be true or false",
     "quarantine_channels": "must be a list of channels such as ['tool', 'web'], of user, assistant, tool, web, import, "
     "derived",
     "design": "must be the name of an installed design, 1 to 100 characters",

@@ -161,6 +161,12 @@ def erase(
 # --- what goes -------------------------------------------------------------------------------------------------------
 
 
+def taken(context: Context, ids: Sequence[str]) -> list[Fact]:
+    """Every fact that erasing these would take or make anew."""
+    reach = _reach(context, Wanted(tuple(ids), "ids"), lambda _label, _done, _total: None)
+    return [*reach.facts.values(), *reach.parents.values()]
+
+
 @dataclass(slots=True)
 class _Reach:
     """Everything an erasure takes, by fact id; `why` says by which relation."""

@@ -20,7 +20,7 @@ from engram_core.domain.fact import Fact, Status
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
 from engram_core.floor import legality
-from engram_core.operations import consolidate, forget, holding, reflect, shadow, warden
+from engram_core.operations import consolidate, forget, holding, reflect, retention, shadow, warden
 from engram_core.operations.add import view_of
 from engram_core.operations.brief import drawn
 from engram_core.operations.commit import Plan, features_again
@@ -52,6 +52,7 @@ class ScopeNight:
         reflect: Gaps found, filled, closed and still open; see `Reflection.to_dict`.
         design: Changes that the scope's design proposed, and what came of each.
         brief: Tokens and facts of a warm start of 1,000 tokens (`Memory.brief`), before and after.
+        retention: What the policy's clocks took for good; see `Retained.to_dict`.
     """
 
     scope: str
@@ -63,6 +64,7 @@ class ScopeNight:
     design: tuple[Mapping[str, Any], ...] = ()
     brief: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    retention: Mapping[str, Any] = field(default_factory=dict)
 
     def without_texts(self) -> ScopeNight:
         """The same in numbers: for whoever may order this scope and not read it."""
@@ -75,6 +77,7 @@ class ScopeNight:
     def is_eventful(self) -> bool:
         """Whether anything was done, or could not be."""
         done = self.state != "done" or self.forget["archive"] or self.consolidate["done"] or self.design
+        done = done or self.retention.get("erased") or self.retention.get("recalls")
         return bool(done or any(self.reflect[name] for name in ("found", "filled", "closed", "trouble")))
 
 
@@ -216,7 +219,10 @@ class _Night:
         brief_ = {"max_tokens": BRIEF_TOKENS, "before": warm, "after": warm if self.dry_run else self._brief()}
         planned = live - forgotten["archive"] - consolidated["vectors_saved"] + reflected["filled"]
         after = planned if self.dry_run else self._live()
-        return ScopeNight(self.scope.path, "done", (live, after), forgotten, consolidated, reflected, proposed, brief_)
+        # By the policy, which only whoever administers the scope may set, whoever runs the night.
+        clocks = retention.run(self.context, self.scope, self.context.owner, self.now, dry_run=self.dry_run)
+        night = ScopeNight(self.scope.path, "done", (live, after), forgotten, consolidated, reflected, proposed, brief_)
+        return replace(night, retention=clocks.to_dict())
 
     def _live(self) -> int:
         return sum(state.recallable for state in self.context.ledger.scopes([self.scope]))
