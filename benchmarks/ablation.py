@@ -21,18 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.evidence import Hit, metrics
 from benchmarks.locomo import DEFAULT, Conversation, load
 from engram_core import Engram, Message, SentenceFiles
 from engram_core.designs.pipeline import Pipeline, rank
 from engram_core.domain.recall import Query
+from engram_core.lab.bench.metrics import DEPTH, Hit, of_ranking, paired_intervals
 from engram_core.measure import succession
 from engram_core.operations.add import view_of
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 METRICS = ("R@10", "NDCG@10", "R@256t")
-DEPTH = 120
-RESAMPLES = 5_000
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "all words (bm25*)": ("bm25", "bm25_context", "bm25_around"),
     "all vectors (dense*)": ("dense", "dense_context"),
@@ -125,20 +123,13 @@ def rows_of(conversation: Conversation, offs: Mapping[str, tuple[str, ...]], emb
                 ranking = succession.placed(found, newer)[:DEPTH]
                 unread = [item.fact_id for item in ranking if item.fact_id not in lines]
                 lines |= {
-                    fact.id: (frozenset(fact.origin.message_ids), context.counter.count(fact.display))
+                    fact.id: Hit(frozenset(fact.origin.message_ids), context.counter.count(fact.display))
                     for fact in context.ledger.facts(unread)
                 }
                 hits = [lines[item.fact_id] for item in ranking]
-                row[name] = [metrics(hits, frozenset(question.evidence))[metric] for metric in METRICS]
+                measured = of_ranking(hits, frozenset(question.evidence))
+                row[name] = [measured[metric] for metric in METRICS]
             yield row
-
-
-def interval(differences: Any) -> tuple[float, float, float]:
-    """Mean and 95 % bootstrap interval."""
-    rng = np.random.default_rng(7)
-    picks = rng.integers(0, len(differences), size=(RESAMPLES, len(differences)))
-    low, high = np.percentile(differences[picks].mean(axis=1), [2.5, 97.5])
-    return float(differences.mean()), float(low), float(high)
 
 
 def main() -> None:
@@ -167,8 +158,9 @@ def main() -> None:
     print("| without | " + " | ".join(METRICS) + " |\n|---|" + "---|" * len(METRICS))
     for name in offs:
         changes = np.array([row[name] for row in rows]) - full
-        cells = [interval(changes[:, column]) for column in range(len(METRICS))]
-        told = (f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" for mean, low, high in cells)
+        told = (
+            f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" for mean, low, high in paired_intervals(changes)
+        )
         print(f"| {name} | " + " | ".join(told) + " |")
 
 

@@ -1,6 +1,6 @@
 """Evidence recall on labelled conversations, without a judge: the share of the evidence in k facts or b tokens.
 
-    python -m benchmarks.evidence [--data FILE] [--design NAME] [--per-question OUT.jsonl]
+    python -m benchmarks.evidence [--data FILE] [--design NAME] [--files FOLDER] [--per-question OUT.jsonl]
 
 Prints R@10, NDCG@10, R@256t and R@512t as docs/recall.md defines them, by category, for Engram and for BM25 and plain
 vector search over the same turns and vectors, all in one run.
@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.locomo import DEFAULT, Conversation, Question, load
-from engram_core import Engram
+from engram_core import Engram, SentenceFiles
+from engram_core.lab.bench.baselines import Bm25, Vectors
 from engram_core.lab.bench.metrics import DEPTH, Hit, of_ranking
+from engram_core.lab.bench.subject import item
 
 SHOWN = ("R@10", "NDCG@10", "R@256t", "R@512t")
 
@@ -36,39 +38,25 @@ def engram_searcher(conversation: Conversation, store: Engram) -> Callable[[Ques
 
 
 def plain_searchers(conversation: Conversation, store: Engram) -> dict[str, Callable[[Question], list[Hit]]]:
-    """Plain vector search and BM25 over `Speaker: words`, with the store's own vectors and tokens."""
-    from engram_core.designs.pipeline.rank import bm25
-    from engram_core.measure.words import stems
+    """The bench's own vector search and BM25 over `Speaker: words`, with the store's vectors and tokens."""
 
-    texts = [f"{message.speaker}: {message.content}" for message in conversation.messages]
-    ids = [frozenset([message.id or ""]) for message in conversation.messages]
-    tokens = [store.context.counter.count(text) for text in texts]
-    vectors = store.context.embedder.embed(texts)
-    words = [stems(text) for text in texts]
-    lengths = np.array([len(found) for found in words], dtype=np.float32)
+    def embed(texts: list[str]) -> list[list[float]]:
+        return store.context.embedder.embed(texts).tolist()
 
-    def ranked(scores: np.ndarray) -> list[Hit]:
-        return [Hit(ids[row], tokens[row]) for row in np.argsort(-scores, kind="stable")[:DEPTH]]
+    def searcher(subject: Vectors | Bm25) -> Callable[[Question], list[Hit]]:
+        subject.add([item(message) for message in conversation.messages])
+        count = store.context.counter.count
+        return lambda asked: [Hit(frozenset(ids), count(text)) for ids, text in subject.search(asked.text, DEPTH)]
 
-    def lexical(question: Question) -> list[Hit]:
-        asked = list(dict.fromkeys(stems(question.text)))
-        counts = np.array([[found.count(stem) for stem in asked] for found in words], dtype=np.float32)
-        df = (counts > 0).sum(axis=0).astype(np.float32)
-        weights = np.ones(len(asked), dtype=np.float32)
-        return ranked(bm25(counts, lengths, weights, len(texts), int(lengths.sum()), df))
-
-    return {
-        "vectors (plain Chroma)": lambda q: ranked(vectors @ store.context.embedder.embed_queries([q.text])[0]),
-        "BM25": lexical,
-    }
+    return {"vectors (plain Chroma)": searcher(Vectors(embed, Path())), "BM25": searcher(Bm25(embed, Path()))}
 
 
-def run(path: Path, design: str, out: Path | None) -> dict[str, dict[str, dict[str, float]]]:
+def run(path: Path, design: str, out: Path | None, files: Path | None = None) -> dict[str, dict[str, dict[str, float]]]:
     """Every system on every question: system → category (and `all`, without adversarial) → metric → mean."""
     rows: dict[str, dict[str, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
     lines = []
     for conversation in load(path):
-        with Engram.open(":memory:") as store:
+        with Engram.open(":memory:", embedder=SentenceFiles(files) if files else None) as store:
             store.memory("bench").set_policy(design=design)
             searchers = {f"engram ({design})": engram_searcher(conversation, store)}
             searchers |= plain_searchers(conversation, store)
@@ -98,12 +86,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DEFAULT, help="conversations in the format of ../shared/data")
     parser.add_argument("--design", default="pipeline")
+    parser.add_argument("--files", type=Path, default=None, help="folder of a sentence encoder to use")
     parser.add_argument("--per-question", type=Path, default=None, help="write one JSON line per system and question")
     options = parser.parse_args()
     if not options.data.exists():
         print(f"No data at {options.data}; pass --data FILE.")
         return
-    results = run(options.data, options.design, options.per_question)
+    results = run(options.data, options.design, options.per_question, options.files)
     print(f"{'':28}{'category':14}" + "".join(f"{name:>10}" for name in SHOWN))
     for system, categories in results.items():
         for category in ["all", *sorted(set(categories) - {"all"})]:

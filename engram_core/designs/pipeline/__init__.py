@@ -54,7 +54,8 @@ class Pipeline:
             return []
         terms = rank.score(question, found, view.policy, view.now, self.weights)
         keep = max(SPEAK_OF_MORE, 4 * query.k)
-        rows = rank.best(terms, found, max(keep, rank.SPREAD_OUT))
+        reach = max(keep, rank.SPREAD_OUT) if rank.is_spread_out(question, self.weights) else keep
+        rows = rank.best(terms, found, reach)
         kept = rank.spread_out(terms, rows, question, found, self.weights)[:keep]
         return [Scored(found.ids[row], _terms_of(terms, row)) for row in kept]
 

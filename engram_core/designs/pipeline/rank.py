@@ -5,6 +5,7 @@ Each weight was chosen on development conversations; docs/recall.md has the abla
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +28,7 @@ RELATED: Final = 0.57
 NEXT_TO = 1.5
 """What a better fact next to a fact counts in `again`, beside the 1 that it counts as one of the same session."""
 SPREAD_OUT = 80
-"""Best facts among which `again` is looked for."""
+"""Best facts that `again` is told for."""
 GENERAL_SHARE = 0.2
 """Part of `usefulness_weight` for use in answers to any question; the rest is for questions like the present one."""
 
@@ -159,9 +160,9 @@ def _likeness(question: Question, vectors: Floats) -> Floats:
         return np.zeros(len(vectors), dtype=np.float32)
     apart, together = question.cosines
     scale = np.float32(RELATED / (together - apart))
-    # A zero row is a fact that is not embedded yet: nothing is known, so it counts as unrelated.
-    is_known = vectors.any(axis=1)
-    result: Floats = np.where(is_known, scale * (vectors @ question.vector - np.float32(apart)), np.float32(0.0))
+    cosines = vectors @ question.vector
+    # Exactly 0 is the zero row of a fact that is not embedded yet: nothing is known, so it counts as unrelated.
+    result: Floats = np.where(cosines != 0.0, scale * (cosines - np.float32(apart)), np.float32(0.0))
     return result
 
 
@@ -345,8 +346,8 @@ def spread_out(
     """Order the best rows so that a question for many things gets them from many occasions; adds the term `again`.
 
     Args:
-        terms: Of `score`; gets the term `again`, for each of the first `SPREAD_OUT` rows the number of better facts of
-            its session, and `NEXT_TO` more for each one said just before or after it.
+        terms: Of `score`; gets the term `again`: for each of `rows` the number of better ones of its session, and
+            `NEXT_TO` more for each better one said just before or after it.
         rows: Rows of the best candidates, best first.
         question: Nothing is done unless it asks for many things outright.
         found, weights: As for `score`.
@@ -354,25 +355,23 @@ def spread_out(
     Returns:
         The rows, best first.
     """
-    if question.asks_many < 1.0 or not weights.again or len(rows) < 2:
+    if not is_spread_out(question, weights):
         return list(rows)
-    head = np.array(rows[:SPREAD_OUT], dtype=np.int64)
-    total = _total(terms, len(found))[head]
-    session, previous, following = found.session[head], found.previous[head], found.following[head]
-    again = np.zeros(len(head), dtype=np.float32)
-    is_left = np.ones(len(head), dtype=bool)
-    order: list[int] = []
-    for _ in range(len(head)):
-        best_left = int(np.where(is_left, total + weights.again * again, -np.inf).argmax())
-        order.append(best_left)
-        is_left[best_left] = False
-        row = head[best_left]
-        is_beside = (previous == row) | (following == row)
-        again += (
-            is_left * ((session == session[best_left]) & (session >= 0)) + is_left * np.float32(NEXT_TO) * is_beside
-        )
-    terms["again"] = np.zeros(len(found), dtype=np.float32)
-    terms["again"][head] = weights.again * again
-    spread = [rows[place] for place in order] + list(rows[SPREAD_OUT:])
-    score_of = _total(terms, len(found))
-    return sorted(spread, key=lambda row: -score_of[row])
+    again = np.zeros(len(found), dtype=np.float32)
+    seen: Counter[int] = Counter()
+    better: set[int] = set()
+    for row in rows:
+        session = int(found.session[row])
+        beside = (int(found.previous[row]) in better) + (int(found.following[row]) in better)
+        again[row] = seen[session] + NEXT_TO * beside
+        better.add(row)
+        if session >= 0:
+            seen[session] += 1
+    terms["again"] = weights.again * again
+    total = _total(terms, len(found))
+    return sorted(rows, key=lambda row: -total[row])
+
+
+def is_spread_out(question: Question, weights: Weights) -> bool:
+    """Whether `spread_out` does anything: it needs more of the best rows than are shown."""
+    return question.asks_many >= 1.0 and weights.again != 0.0
