@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from engram_core.design import Design
-from engram_core.domain.errors import EmbeddingFailed, IndexUnavailable, InvalidInput, StoreUnavailable
+from engram_core.domain.errors import (
+    EmbeddingFailed,
+    IndexUnavailable,
+    InvalidInput,
+    SandboxUnavailable,
+    StoreUnavailable,
+)
 from engram_core.domain.guard import Guard
 from engram_core.domain.scope import Scope
 from engram_core.domain.server import ChromaServer
@@ -467,7 +473,15 @@ def _from_archive(ledger: Ledger, name: str, allow_code: bool) -> Design | None:
         return None
     if spec.kind == "genome":
         return compiled(Genome.parsed(spec.source, registry()))
-    return None
+    if spec.kind != "code":
+        return None
+    if not allow_code:
+        raise SandboxUnavailable(
+            f"{name} is code, which this store may not run: Engram.open(..., allow_code_designs=True) allows it."
+        )
+    from engram_core.designs.code import CodeDesign  # noqa: PLC0415
+
+    return CodeDesign(spec.source)
 
 
 def _now() -> datetime:

@@ -191,7 +191,11 @@ def spec_of(kind: str, source: str, at: datetime, *, by: str, rationale: str = "
     """A design from the text of a file, checked. Raises InvalidDesign."""
     if kind == "genome":
         return DesignSpec("genome", GenomeSpace().checked(source), at, operator="given", rationale=rationale, by=by)
-    raise InvalidDesign(f"A design of kind {kind!r} cannot be given as a file.")
+    if kind == "code":
+        from engram_core.designs.code import checked  # noqa: PLC0415 - only for those who ask
+
+        return DesignSpec("code", checked(source), at, operator="given", rationale=rationale, by=by)
+    raise InvalidDesign(f"A design given as a file is a genome (.json) or code (.py), not {kind!r}.")
 
 
 def search(

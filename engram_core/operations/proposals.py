@@ -120,6 +120,9 @@ def start(
     if not isinstance(shadow, int) or not 0 <= shadow <= MAX_SHADOW:
         raise InvalidInput(f"shadow counts recalls, from 0 to {MAX_SHADOW:,}, not {shadow!r}.")
     proposal = found(context, proposal_id)
+    is_code = str(proposal.diff.get("design", {}).get("after", "")).startswith("code:")
+    if is_code and not principal.startswith("user:"):
+        raise ChangeRefused(f"A design that is code takes the approval of a person, a user:…; {principal} is none.")
     if proposal.kind == "design" and shadow:
         done = approve(context, proposal_id, principal, now, reason=reason, figures={"shadow": shadow})
         context.shadowing.look(context)

@@ -32,6 +32,8 @@ ALLOWED = {
     ("engram_core/storage/remote.py", "httpx"),
 }
 BANNED_CALLS = {"eval", "exec", "compile", "__import__", "breakpoint"}
+# The program of the sandbox: it runs a design's text after the kernel has locked it in, in a process of its own.
+LOCKED_IN = "engram_core/designs/code/child.py"
 
 
 def label(path: Path) -> str:
@@ -57,7 +59,7 @@ def test_no_pickle_no_eval_no_telemetry_no_requests(path: Path) -> None:
         assert top not in BANNED_MODULES or (label(path), top) in ALLOWED, module
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            assert node.func.id not in BANNED_CALLS, f"line {node.lineno}"
+            assert node.func.id not in BANNED_CALLS or label(path) == LOCKED_IN, f"line {node.lineno}"
         if isinstance(node, ast.keyword) and node.arg == "shell":
             assert isinstance(node.value, ast.Constant)
             assert node.value.value is False
