@@ -7,18 +7,19 @@ import json
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from engram_core.designs.genome import Genome, registry
 from engram_core.designs.genome.references import DEFAULT, REFERENCES
-from engram_core.domain.errors import InvalidDesign, InvalidInput
+from engram_core.domain.errors import DesignFailed, InvalidDesign, InvalidInput
 from engram_core.domain.scope import Scope
 from engram_core.domain.spec import DesignSpec, Part, canonical
 from engram_core.engram import Engram, Memory
 from engram_core.lab.bench.readers import load
+from engram_core.lab.evaluate import evaluate
 from engram_core.lab.gate import Gate, risks
 from engram_core.lab.proposers import MutationProposer, Proposer
 from engram_core.lab.search import RANDOM, Budget, Progress, Search, Setup
@@ -31,6 +32,7 @@ from engram_core.lab.tasks.nights import ForgettingTask
 from engram_core.lab.tasks.updates import AbstentionTask, UpdateTask
 from engram_core.lab.tasks.worlds import START
 from engram_core.lab.workbench import LabStore
+from engram_core.lab.writing import ModelProposer, Traces
 from engram_core.operations import proposals
 from engram_core.operations.recall import Asked, recall
 from engram_core.testing.fakes import SequentialIds
@@ -206,13 +208,22 @@ def search(
     *,
     run: str | None = None,
     proposer: Proposer | None = None,
+    model: Any = None,
+    level: Literal["genome", "code"] = "genome",
+    max_calls: int = 60,
+    allow_code: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run a search whose archive is the store's; see `engram_core.lab.search.Search`.
 
     Args:
         run: Id of a run that goes on; None begins one.
-        proposer: Of the main arm; None mutates.
+        proposer: Of the main arm; None mutates, or asks `model`.
+        model: A LangChain chat model, a LlamaIndex LLM, a callable from prompt to text, or a LanguageModel, that writes
+            the main arm's designs; when its calls are spent, or it fails, that arm mutates.
+        level: What the model writes; `code` needs `allow_code`.
+        max_calls: Calls of the model in the whole run.
+        allow_code: Whether designs that are code may be tried, in their sandbox.
 
     Returns:
         The report, which the ledger keeps.
@@ -220,11 +231,18 @@ def search(
     context = engram.context
     space = GenomeSpace()
     mutation = MutationProposer(space)
+    traces = Traces()
+    runner = StoreRunner(allow_code=allow_code)
+    if model is not None and proposer is None:
+        proposer = _writer(
+            model, level, max_calls, tasks, runner, mutation, traces, context.clock, allow_code=allow_code
+        )
+        setup = replace(setup, proposer=f"model {level}")
     done = Search(
         book=context.ledger.designs,
         suite=tasks,
         space=space,
-        runner=StoreRunner(),
+        runner=runner,
         seeds=references(context.clock()),
         proposer=proposer or mutation,
         mutation=mutation,
@@ -234,8 +252,44 @@ def search(
         now=context.clock,
         default=DEFAULT,
         progress=progress,
+        seen=lambda spec, split, task, result: traces.note(spec.id, split, task, result),
     )
     return done.go()
+
+
+def _writer(
+    model: Any,
+    level: Literal["genome", "code"],
+    max_calls: int,
+    tasks: Suite,
+    runner: StoreRunner,
+    fallback: Proposer,
+    traces: Traces,
+    clock: Callable[[], datetime],
+    *,
+    allow_code: bool,
+) -> ModelProposer:
+    from engram_core.models.language import as_language_model  # noqa: PLC0415 - only with a model
+
+    def try_out(kind: str, source: str) -> None:
+        spec = DesignSpec("code" if kind == "code" else "genome", source, clock())
+        trial = evaluate(spec, tasks, "smoke", runner, at=clock())
+        if trial.status != "evaluated":
+            raise DesignFailed(trial.error)
+
+    def check_code(source: str) -> str:
+        return spec_of("code", source, clock(), by="model").source
+
+    return ModelProposer(
+        model=as_language_model(model),
+        space=GenomeSpace(),
+        fallback=fallback,
+        traces=traces,
+        level=level,
+        max_calls=max_calls,
+        try_out=try_out,
+        check_code=check_code if allow_code else None,
+    )
 
 
 def promote(

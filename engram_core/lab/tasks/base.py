@@ -23,11 +23,14 @@ class Result:
         metrics: Name to value. `score` is the main one, 0 to 1, the mean of `rows`; `tokens` the mean of a recall.
         rows: The main metric question by question, always in the same order.
         broken: Hard limits that were broken, in words. Anything here is the end of a design.
+        traces: A few questions that went wrong and what was shown. They may hold words of the data: they are kept
+            nowhere, and a model is shown them redacted, of the dev split only (`lab.writing`).
     """
 
     metrics: Mapping[str, float]
     rows: tuple[float, ...]
     broken: tuple[str, ...] = ()
+    traces: tuple[str, ...] = ()
 
 
 class Task(Protocol):

@@ -61,6 +61,7 @@ class ErrandTask:
         rows: list[float] = []
         tokens: list[int] = []
         steps: list[float] = []
+        traces: list[str] = []
         now = START + timedelta(days=2 * len(self.recording.runs))
         for errand in self.errands(split):
             recall = bench.recall(memory, errand.goal, now, k=self.k, max_tokens=self.budget)
@@ -72,7 +73,9 @@ class ErrandTask:
             rows.append(mean([float(one.won) for one in played]))
             steps.append(mean([float(one.steps) for one in played]))
             tokens.append(recall.tokens)
-        return Result(scored(rows, tokens, steps=mean(steps)), tuple(rows))
+            if rows[-1] < 1.0:
+                traces.append(f"goal {errand.goal} shown {advice or 'nothing'}")
+        return Result(scored(rows, tokens, steps=mean(steps)), tuple(rows), traces=tuple(traces[:4]))
 
     def fill(self, store: LabStore) -> None:
         """Show memory every recorded episode, version 1 before version 2, one a day."""

@@ -10,6 +10,7 @@ from engram_core.lab.tasks.base import Result, Split, scored
 from engram_core.lab.tasks.worlds import World, batches, world
 from engram_core.lab.workbench import LabStore, Workbench, covered, mean
 
+MAX_TRACES = 4
 _SCOPE = "lab/updates"
 
 
@@ -41,6 +42,7 @@ class UpdateTask:
         tokens: list[int] = []
         found: list[float] = []
         stale: list[float] = []
+        traces: list[str] = []
         for number in range(1 if split == "smoke" else self.worlds):
             made = world(split, self.seed + number)
             store = bench.filled(f"{self.name}/{split}/{self.seed + number}", partial(fill, made=made))
@@ -56,7 +58,11 @@ class UpdateTask:
                 found.append(float(telling.message in covered(recall)))
                 stale.append(float(bool(covered(recall) & set(telling.stale))))
                 tokens.append(recall.tokens)
-        return Result(scored(rows, tokens, found=mean(found), stale_shown=mean(stale)), tuple(rows))
+                if not rows[-1]:
+                    shown = " / ".join(item.fact.text for item in recall.facts) or "nothing"
+                    traces.append(f"asked {telling.ask} shown {shown}")
+        metrics = scored(rows, tokens, found=mean(found), stale_shown=mean(stale))
+        return Result(metrics, tuple(rows), traces=tuple(traces[:MAX_TRACES]))
 
 
 def fill(store: LabStore, made: World) -> None:
