@@ -55,8 +55,9 @@ class ErrandTask:
 
     def run(self, bench: Workbench, split: Split) -> Result:
         """Score: the share of runs that fetched the object in time."""
-        # What the game prints is the agent's own senses: here tools are trusted, or nothing of a run could be recalled.
-        store = bench.filled(f"{self.name}/{self.fingerprint}", self.fill, quarantine_channels=())
+        # What the game prints is the agent's own senses: tools are trusted here, and "you should try going east" is
+        # nobody's order. Otherwise some runs could not be recalled.
+        store = bench.filled(f"{self.name}/{self.fingerprint}", self.fill, quarantine_channels=(), on_injection="flag")
         memory = store.memory(_SCOPE)
         rows: list[float] = []
         tokens: list[int] = []
