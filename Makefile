@@ -36,6 +36,7 @@ bench: $(READY) ## The benchmarks behind docs/benchmarks.md
 	$(BIN)/python -m benchmarks.scale --sizes 1000,10000 --scopes 1000
 	$(BIN)/python -m benchmarks.capacity
 	$(BIN)/python -m benchmarks.consolidation
+	$(BIN)/python -m benchmarks.evolution
 	$(BIN)/python -m benchmarks.gaps
 	$(BIN)/python -m benchmarks.hooks
 	$(BIN)/python -m benchmarks.supersession

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from engram_core.operations.brief import Brief
     from engram_core.operations.consolidate import Consolidation
     from engram_core.operations.erase import ErasureReport
+    from engram_core.operations.evolve import Evolution
     from engram_core.operations.explain import FactExplanation, RecallExplanation
     from engram_core.operations.export import Exported
     from engram_core.operations.importing import Imported
@@ -126,6 +127,7 @@ _HOMES = {
     "models.sentence_files": ("SentenceFiles",),
     "operations.brief": ("Brief",),
     "operations.consolidate": ("Consolidation",),
+    "operations.evolve": ("Evolution",),
     "operations.explain": ("FactExplanation", "RecallExplanation"),
     "operations.policy": ("PolicyChange",),
     "operations.reflect": ("Reflection",),
@@ -146,13 +148,13 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Absorb", "AccessDenied", "AccessExplanation", "Add", "AddResult", "Alarm", "Alike", "Archive", "Ask",
-    "AuditEntry", "AuditHead", "AuditRow", "Binding", "BindingSource", "Bound", "Brief", "CITE_INSTRUCTION",
-    "Candidates", "Change", "ChangeRefused", "ChromaServer", "Consolidate", "Consolidation", "DEFAULT_K",
-    "DEFAULT_MAX_OPEN", "DEFAULT_TIMEOUT_S", "Decision", "Design", "DesignFailed", "DesignSpec", "Draft", "Dropped",
-    "Edit", "Embedder", "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "ErasureReport",
-    "Exported", "Fact", "FactExplanation", "FactNotFound", "Gap", "Grant", "Guard", "GuardVerdict", "Hold", "Ignore",
-    "Imported", "IndexUnavailable", "InvalidDesign", "InvalidExport", "InvalidInput", "InvalidPolicy", "InvalidScope",
+    "Absorb", "AccessDenied", "AccessExplanation", "Add", "AddResult", "Alarm", "Alike", "Archive", "Ask", "AuditEntry",
+    "AuditHead", "AuditRow", "Binding", "BindingSource", "Bound", "Brief", "CITE_INSTRUCTION", "Candidates", "Change",
+    "ChangeRefused", "ChromaServer", "Consolidate", "Consolidation", "DEFAULT_K", "DEFAULT_MAX_OPEN",
+    "DEFAULT_TIMEOUT_S", "Decision", "Design", "DesignFailed", "DesignSpec", "Draft", "Dropped", "Edit", "Embedder",
+    "EmbedderMismatch", "EmbeddingFailed", "Engram", "EngramError", "Episode", "ErasureReport", "Evolution", "Exported",
+    "Fact", "FactExplanation", "FactNotFound", "Gap", "Grant", "Guard", "GuardVerdict", "Hold", "Ignore", "Imported",
+    "IndexUnavailable", "InvalidDesign", "InvalidExport", "InvalidInput", "InvalidPolicy", "InvalidScope",
     "LanguageModel", "Lapse", "Likeness", "MAX_K", "Memory", "MemoryPolicy", "Merge", "Message", "MissingExtra",
     "ModelFailed", "NamedTurns", "OnHold", "Origin", "Outcome", "Passage", "PolicyChange", "PolicyVersion",
     "PrincipalSource", "Proposal", "ProposalNotFound", "Query", "Quotas", "Reason", "Recall", "RecallExplanation",

@@ -31,6 +31,7 @@ from engram_core.operations import brief as briefing
 from engram_core.operations import consolidate as consolidating
 from engram_core.operations import doctor as doctoring
 from engram_core.operations import edit, gate, warden
+from engram_core.operations import evolve as evolving
 from engram_core.operations import explain as explaining
 from engram_core.operations import observe as observing
 from engram_core.operations import policy as policing
@@ -1245,6 +1246,44 @@ class Memory(MemoryPrivacy):
         self._require("reflect", at, "curate", "read", "write")
         return reflecting.reflect(self.engram.context, self.scope, self.principal, at, dry_run=dry_run)
 
+    def evolve(self, *, dry_run: bool = False, now: datetime | None = None) -> evolving.Evolution:
+        """Look for one better policy of this very scope, or measure the one on trial. The night does it monthly.
+
+        The scope's past recalls are answered again under policies that differ in one field; what gains most on half of
+        them, and gains on the other half too, becomes a proposal, with its evidence. Nothing changes until somebody
+        approves it (`Engram.approve`). While one is in force and not yet kept, this measures its effect instead: on the
+        recalls since, answered again under the earlier policy. It is then kept, or taken back.
+
+        Args:
+            dry_run: Return what would be proposed or settled, and record nothing.
+            now: The time of the call, for replays.
+
+        Raises:
+            AccessDenied: It takes `curate` and `read`.
+            StoreUnavailable: The ledger is out of order.
+        """
+        at = self._now(now)
+        self._require("evolve", at, "curate", "read")
+        return evolving.evolve(self.engram.context, self.scope, at, dry_run=dry_run)
+
+    def propose(self, *, reason: str = "", now: datetime | None = None, **fields: Any) -> Proposal:
+        """Propose a change of this scope's policy yourself. The same gate weighs it on past recalls.
+
+        What would lose facts that answers used is rejected at once, with the figures; everything else is pending.
+
+        Args:
+            reason: Why, for whoever decides.
+            now: The time of the call, for replays.
+            fields: `MemoryPolicy` fields to change.
+
+        Raises:
+            InvalidPolicy, InvalidInput: A field or value is not valid, or nothing would change.
+            AccessDenied: It takes `curate` and `read`.
+        """
+        at = self._now(now)
+        self._require("propose", at, "curate", "read")
+        return evolving.propose(self.engram.context, self.scope, self.principal, fields, reason, at)
+
     def gaps(self, *, state: str | None = None, limit: int = 100) -> Gaps:
         """Gaps of this very scope, the last changed first; arguments as for `Engram.gaps`. Takes `read` and `curate`.
 
@@ -1621,6 +1660,14 @@ class Memory(MemoryPrivacy):
     async def areflect(self, *, dry_run: bool = False, now: datetime | None = None) -> reflecting.Reflection:
         """`reflect`, off the event loop."""
         return await off_loop(self.reflect, dry_run=dry_run, now=now)
+
+    async def aevolve(self, *, dry_run: bool = False, now: datetime | None = None) -> evolving.Evolution:
+        """`evolve`, off the event loop."""
+        return await off_loop(self.evolve, dry_run=dry_run, now=now)
+
+    async def apropose(self, *, reason: str = "", now: datetime | None = None, **fields: Any) -> Proposal:
+        """`propose`, off the event loop."""
+        return await off_loop(self.propose, reason=reason, now=now, **fields)
 
     async def agaps(self, *, state: str | None = None, limit: int = 100) -> Gaps:
         """`gaps`, off the event loop."""

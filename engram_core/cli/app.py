@@ -26,6 +26,7 @@ from engram_core.cli.command import (
     Store,
     command,
 )
+from engram_core.cli.evolve import register as register_evolve
 from engram_core.cli.gaps import register as register_gaps
 from engram_core.cli.lab import lab
 from engram_core.cli.moving import register as register_moving
@@ -406,6 +407,7 @@ def reindex(
 
 register_gaps(app)
 register_scan(app)
+register_evolve(app)
 register_moving(app)
 register_proposals(app)
 

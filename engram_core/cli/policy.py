@@ -66,7 +66,7 @@ def set_(
     from engram_core.domain.errors import InvalidPolicy  # noqa: PLC0415
     from engram_core.operations import policy as policing  # noqa: PLC0415
 
-    fields = _parsed(values or [])
+    fields = parsed(values or [])
     if not fields and preset is None and version is None:
         raise InvalidPolicy(
             "Say what to set: FIELD=VALUE, --preset or --version. `engram policy show` lists the fields."
@@ -130,7 +130,7 @@ def presets(place: Place) -> Result:
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
-def _parsed(values: Sequence[str]) -> dict[str, Any]:
+def parsed(values: Sequence[str]) -> dict[str, Any]:
     """FIELD=VALUE pairs; values are JSON, words, or words with commas for a list of kinds."""
     from engram_core.domain.errors import InvalidPolicy  # noqa: PLC0415
 
@@ -148,7 +148,7 @@ def _value(name: str, given: str) -> Any:
         return json.loads(given)
     except ValueError:
         pass
-    if name in {"prioritize_types", "quarantine_channels"}:
+    if name in {"prioritize_types", "quarantine_channels", "locked"}:
         return [kind.strip() for kind in given.split(",") if kind.strip()]
     return given
 

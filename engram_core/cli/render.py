@@ -64,8 +64,16 @@ def _slept(view: View) -> str:
         f"{_count(totals['forgotten'], 'fact')} {to}forgotten, {_count(totals['clusters'], 'cluster')} "
         f"{to}consolidated: {_count(totals['vectors_saved'], 'live fact')} and "
         f"{_count(totals['tokens_saved'], 'token')} fewer. {_count(totals['gaps_found'], 'gap')} found, "
-        f"{totals['gaps_filled']} {to}filled, {totals['gaps_open']} open. {night}"
+        f"{totals['gaps_filled']} {to}filled, {totals['gaps_open']} open. {_proposed(view)}{night}"
     )
+
+
+def _proposed(view: View) -> str:
+    made = view["totals"]["proposed"]
+    if not made:
+        return ""
+    hint = "" if view["dry_run"] else " `engram proposals` shows them."
+    return f"{_count(made, 'policy change')} proposed.{hint} "
 
 
 def _night(item: View, *, is_plan: bool) -> View:

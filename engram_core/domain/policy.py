@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from engram_core.domain.errors import InvalidPolicy
@@ -139,6 +139,15 @@ class MemoryPolicy(BaseModel):
         "milliseconds",
         "What a design may take to rank, at the 95th percentile: the gate refuses one that takes longer.",
     )
+    evolve_days: float = _number(
+        30.0, 0.0, 36_500.0, "days", "Days between two looks of the night for a better policy; 0 for none."
+    )
+    locked: tuple[str, ...] = Field(
+        default=(),
+        max_length=64,
+        description="Fields of this policy that no proposal of a rule may touch, besides caps, floors and retention.",
+        json_schema_extra={"unit": "fields"},
+    )
     design: str = Field(
         default="pipeline",
         min_length=1,
@@ -146,6 +155,14 @@ class MemoryPolicy(BaseModel):
         description="Name of the design that stores and ranks.",
         json_schema_extra={"unit": "name"},
     )
+
+    @field_validator("locked")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in names if name not in cls.model_fields]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is no policy field")
+        return names
 
     @classmethod
     def preset(cls, name: str) -> MemoryPolicy:
@@ -217,6 +234,7 @@ _SHAPES: Final = {
     "erase_archived": "must be true or false",
     "quarantine_channels": "must be a list of channels such as ['tool', 'web'], of user, assistant, tool, web, import, "
     "derived",
+    "locked": "must be a list of names of policy fields",
     "design": "must be the name of an installed design, 1 to 100 characters",
 }
 _WHOLE: Final = frozenset({"max_facts", "token_budget", "cluster_size", "max_writes_per_minute", "max_writes_per_day"})

@@ -128,6 +128,7 @@ def plan(
     usefulness: Usefulness | None = None,
     redundant: Mapping[str, float] | None = None,
     leave: Collection[str] = (),
+    under: MemoryPolicy | None = None,
 ) -> ForgetPlan:
     """Score the facts of a scope and propose what to archive; nothing is written.
 
@@ -141,11 +142,13 @@ def plan(
             without it.
         leave: Ids that are scored and counted but not proposed, for example because another step of the night will
             archive them.
+        under: Plan as if this were the policy in force: to see what it would do.
 
     Returns:
         The plan. Without `auto_forget` it scores and proposes nothing.
     """
     policy = context.ledger.policy(scope)
+    policy = replace(policy, policy=under) if under is not None else policy
     state = next(iter(context.ledger.scopes([scope])), None)
     rows = context.ledger.standings(state.id) if state is not None else []
     starts = context.ledger.session_starts(state.id) if state is not None else {}

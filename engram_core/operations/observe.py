@@ -82,8 +82,8 @@ def _verdicts(
     states = context.ledger.scopes([row.scope] if row.scope in sight.scopes else [])
     scope_size = states[0].recallable if states else len(shown)
     counts = frequencies(context, states, [response, row.query, *(item.text for item in shown)])
-    similarity = _similarity(context, row.query, response, rendered)
-    verdicts = attribute(response, row.query, shown, scope_size, counts, similarity)
+    alike = similarity(context, row.query, response, rendered)
+    verdicts = attribute(response, row.query, shown, scope_size, counts, alike)
     if judge_at is not None:
         verdicts = judged(context, row, response, shown, verdicts, judge_at)
     by_fact = {verdict.fact_id: verdict for verdict in verdicts}
@@ -106,7 +106,7 @@ def rendered_texts(context: Context, row: RecallRow) -> dict[str, str]:
     return {id_: "\n".join(facts[member].display for member in ids if member in facts) for id_, ids in members.items()}
 
 
-def _similarity(context: Context, question: str, response: str, ids: Sequence[str]) -> dict[str, float]:
+def similarity(context: Context, question: str, response: str, ids: Sequence[str]) -> dict[str, float]:
     """Cosine of each embedded fact and the response's nearest sentence; empty if there are no vectors to compare."""
     asked = [f"{question} {sentence}" for sentence in sentences(response)]
     rows = [row for row in context.ledger.indexed(ids) if row.content is not None]

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from engram_core.domain.errors import ChangeRefused, Conflict, InvalidInput, ProposalNotFound
+from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.proposal import Proposal, ProposalKind, ProposalStatus, Step
 from engram_core.domain.scope import Scope
 from engram_core.operations import warden
@@ -215,6 +216,11 @@ def rollback(
         policy = context.ledger.policy(proposal.scope).policy.changed(**fields)
         context.ledger.set_policy(proposal.scope, policy, principal, now)
     return done
+
+
+def plain_diff(before: MemoryPolicy, after: MemoryPolicy) -> dict[str, dict[str, Any]]:
+    """The fields in which two policies differ, as a proposal tells them."""
+    return changes_dict(before.diff(after))
 
 
 # --- parts ---

@@ -139,6 +139,52 @@ def recall(
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """What a recall would have shown under some policy: facts as rendered, best first, and the tokens of the text."""
+
+    facts: tuple[Fact, ...]
+    tokens: int
+
+
+def rehearse(
+    context: Context,
+    scope: Scope,
+    sight: warden.Sight,
+    asked: Asked,
+    policy: MemoryPolicy,
+    at: datetime,
+) -> Rehearsed:
+    """Answer a past recall again under another policy, from what was known then and is still there; record nothing.
+
+    Args:
+        scope, sight: Where it was asked, and where it may look.
+        asked: What was asked.
+        policy: The one to try.
+        at: When it was asked; facts stored later are left out.
+    """
+    time = Time(None, False, at, policy)
+    view, _ = view_of(context, scope, at, readable=sight.scopes, policy=policy)
+    view.question = asked.text
+    ranking = list(context.design(policy.design).retrieve(Query(asked.text, asked.k, at, asked.kinds), view))
+    newer_of = _newer_of(context, [item.fact_id for item in ranking], time)
+    ranking = list(succession.placed(ranking, newer_of)) if newer_of else ranking
+    reach = 3 * (asked.k + _READ_FIRST)
+    named = frozenset(item.fact_id for item in ranking)
+    _, ranked, _ = _hydrated(context, ranking[:reach], {}, named, sight, time, newer_of)
+    known = [item for item in ranked if item.fact.created_at <= at]
+    packed = budget.pack(known, _limits(asked, policy, time), policy, "0" * _MARKER_DIGITS, context.counter.count)
+    return Rehearsed(tuple(known[line.place].fact for line in packed.lines), packed.tokens)
+
+
+def _limits(asked: Asked, policy: MemoryPolicy, time: Time) -> budget.Limits:
+    is_about_time = dates.asks_when(asked.text) or bool(dates.named_dates(asked.text))
+    budgeted = asked.max_tokens or policy.token_budget
+    return budget.Limits(
+        asked.k, budgeted, asked.min_score, time.moment, asked.kinds, is_about_time, asked.text, asked.is_cited
+    )
+
+
 def _injected(choice: _Choice) -> list[str]:
     """What a prompt now holds: the lines, and their days in the ways an answer may spell them."""
     lines = choice.packed.lines
@@ -161,11 +207,7 @@ def _chosen(
     newer_of: Mapping[str, succession.Newer],
 ) -> _Choice:
     """Read the best candidates' facts and pack them; read on only while there is room for more."""
-    is_about_time = dates.asks_when(asked.text) or bool(dates.named_dates(asked.text))
-    budgeted = asked.max_tokens or policy.token_budget
-    limits = budget.Limits(
-        asked.k, budgeted, asked.min_score, time.moment, asked.kinds, is_about_time, asked.text, asked.is_cited
-    )
+    limits = _limits(asked, policy, time)
     marker = f"{context.rng.randrange(10**_MARKER_DIGITS):0{_MARKER_DIGITS}d}"
     reach = asked.k + _READ_FIRST
     named = frozenset(item.fact_id for item in ranking)

@@ -1,4 +1,4 @@
-"""Sleep: the night of one scope or all: forget, consolidate, reflect, and what the design proposes. Others judge.
+"""Sleep: the night of one scope or all: forget, consolidate, reflect, evolve, and what the design proposes.
 
 Each step plans, then writes in transactions that are whole by themselves, so that a night that is killed leaves nothing
 half done and the next one does the rest. Two nights at once do no harm: who comes second to a scope leaves it alone.
@@ -20,7 +20,7 @@ from engram_core.domain.fact import Fact, Status
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
 from engram_core.floor import legality
-from engram_core.operations import consolidate, forget, holding, reflect, retention, shadow, warden
+from engram_core.operations import consolidate, evolve, forget, holding, reflect, retention, shadow, warden
 from engram_core.operations.add import view_of
 from engram_core.operations.brief import drawn
 from engram_core.operations.commit import Plan, features_again
@@ -35,7 +35,7 @@ MAX_KEPT: Final = 50
 """Proposals of each step that the ledger keeps with a scope's night."""
 _ATTEMPTS: Final = 8
 
-Stage = Literal["forget", "consolidate", "reflect", "design"]
+Stage = Literal["forget", "consolidate", "reflect", "evolve", "design"]
 Progress = Callable[[str, int, int], None]
 
 logger = logging.getLogger("engram")
@@ -50,6 +50,7 @@ class ScopeNight:
         live: Recallable facts before and after.
         forget, consolidate: What was planned, and what came of it; see `ForgetPlan.to_dict`, `Consolidation.to_dict`.
         reflect: Gaps found, filled, closed and still open; see `Reflection.to_dict`.
+        evolve: What was proposed, waits, was kept or taken back; see `Evolution.to_dict`.
         design: Changes that the scope's design proposed, and what came of each.
         brief: Tokens and facts of a warm start of 1,000 tokens (`Memory.brief`), before and after.
         retention: What the policy's clocks took for good; see `Retained.to_dict`.
@@ -61,6 +62,7 @@ class ScopeNight:
     forget: Mapping[str, Any] = field(default_factory=dict)
     consolidate: Mapping[str, Any] = field(default_factory=dict)
     reflect: Mapping[str, Any] = field(default_factory=dict)
+    evolve: Mapping[str, Any] = field(default_factory=dict)
     design: tuple[Mapping[str, Any], ...] = ()
     brief: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
@@ -78,6 +80,7 @@ class ScopeNight:
         """Whether anything was done, or could not be."""
         done = self.state != "done" or self.forget["archive"] or self.consolidate["done"] or self.design
         done = done or self.retention.get("erased") or self.retention.get("recalls")
+        done = done or self.evolve["state"] in {"proposed", "settled"}
         return bool(done or any(self.reflect[name] for name in ("found", "filled", "closed", "trouble")))
 
 
@@ -110,6 +113,7 @@ class SleepReport:
             "clusters": sum(item.consolidate["done"] for item in done),
             "vectors_saved": sum(item.live[0] - item.live[1] for item in done),
             **{f"gaps_{name}": sum(item.reflect[name] for item in done) for name in ("found", "filled", "open")},
+            "proposed": sum(item.evolve["state"] == "proposed" for item in done),
             "tokens_saved": sum(item.forget["tokens_saved"] + item.consolidate["tokens_saved"] for item in done),
         }
 
@@ -215,13 +219,16 @@ class _Night:
         forgotten = self._forget()
         consolidated = self._consolidate([row["id"] for row in forgotten["proposals"]])
         reflected = self._reflect()
+        evolved = self._evolve()
         proposed = tuple(self._design())
         brief_ = {"max_tokens": BRIEF_TOKENS, "before": warm, "after": warm if self.dry_run else self._brief()}
         planned = live - forgotten["archive"] - consolidated["vectors_saved"] + reflected["filled"]
         after = planned if self.dry_run else self._live()
         # By the policy, which only whoever administers the scope may set, whoever runs the night.
         clocks = retention.run(self.context, self.scope, self.context.owner, self.now, dry_run=self.dry_run)
-        night = ScopeNight(self.scope.path, "done", (live, after), forgotten, consolidated, reflected, proposed, brief_)
+        night = ScopeNight(
+            self.scope.path, "done", (live, after), forgotten, consolidated, reflected, evolved, proposed, brief_
+        )
         return replace(night, retention=clocks.to_dict())
 
     def _live(self) -> int:
@@ -269,6 +276,17 @@ class _Night:
             progress=None if self.dry_run else self._step("reflect"),
         )
         return found.to_dict()
+
+    def _evolve(self) -> dict[str, Any]:
+        done = evolve.evolve(
+            self.context,
+            self.scope,
+            self.now,
+            dry_run=self.dry_run,
+            is_due=False,
+            progress=None if self.dry_run else self._step("evolve"),
+        )
+        return done.to_dict()
 
     def _design(self) -> Iterator[dict[str, Any]]:
         """The scope's design has the last word, within what the floor allows: it may archive and reweigh."""
