@@ -24,11 +24,11 @@ ROUNDS = 6
 A_ROUND = 40
 BAD: dict[str, dict[str, Any]] = {
     "only the newest": {"recency_weight": 1.0, "decay_rate": 0.02},
-    "events first": {"prioritize_types": ("event",), "priority_weight": 0.6},
+    "observations first": {"prioritize_types": ("observation",), "priority_weight": 1.0},
     "importance above all": {"importance_weight": 1.0},
     "hardly any room": {"token_budget": 64},
     "everything at once": {
-        "recency_weight": 0.5, "importance_weight": 0.6, "prioritize_types": ("task",), "priority_weight": 0.4,
+        "recency_weight": 0.5, "importance_weight": 0.6, "prioritize_types": ("observation",), "priority_weight": 0.4,
         "token_budget": 128,
     },
 }  # fmt: skip

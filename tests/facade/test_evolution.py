@@ -14,7 +14,7 @@ START = datetime(2026, 1, 1, 9, tzinfo=UTC)
 ASKED = START + timedelta(days=60)
 THINGS = "bicycle guitar tent boat camera laptop sofa piano drone kettle ladder carpet violin canoe".split()
 PLACES = "Lisbon Porto Faro Braga Evora Coimbra Sintra Tomar Aveiro Guarda Beja Leiria Viseu Lagos".split()
-BAD = {"recency_weight": 1.0, "decay_rate": 0.05}
+BAD = {"prioritize_types": ("task",), "priority_weight": 1.0}
 
 
 @pytest.fixture
@@ -33,16 +33,22 @@ def any_store(request, tmp_path) -> Iterator[Engram]:
 def told(store: Engram, **policy: object) -> Memory:
     """Fourteen facts worth asking for, then forty of no interest, a day apart."""
     memory = store.memory("acme/support/ana")
-    said = [f"I bought the {thing} in {place}." for thing, place in zip(THINGS, PLACES, strict=True)]
-    said += [f"Where I buy things: number {number * 7}, in the shop." for number in range(40)]
-    messages = [
-        Message("user", text, at=START + timedelta(days=number), session=f"s{number}", id=f"m{number}")
-        for number, text in enumerate(said)
-    ]
-    memory.add(messages, now=START + timedelta(days=60))
+    remember(memory)
     if policy:
         memory.set_policy(now=START, **policy)
     return memory
+
+
+def remember(memory: Memory) -> None:
+    """What was bought where, and tasks that share words with the questions."""
+    bought = [f"I bought the {thing} in {place}." for thing, place in zip(THINGS, PLACES, strict=True)]
+    tasks = [f"Where I buy things: number {number * 7}, in the shop." for number in range(40)]
+    for kind, first, texts in ((None, 0, bought), ("task", len(bought), tasks)):
+        messages = [
+            Message("user", text, at=START + timedelta(days=day), session=f"s{day}", id=f"m{day}")
+            for day, text in enumerate(texts, first)
+        ]
+        memory.add(messages, kind=kind, now=START + timedelta(days=55))
 
 
 def ask(memory: Memory, start: datetime, *, rounds: int = 2) -> None:
@@ -62,13 +68,13 @@ def test_a_bad_policy_is_found_out_and_replaced_only_when_a_person_says_so(any_s
     assert (planned.state, store.proposals()) == ("proposed", [])
     done = memory.evolve(now=ASKED + timedelta(days=1))
     assert done.diff == planned.diff
-    assert set(done.diff) <= {"recency_weight", "decay_rate"}
+    assert set(done.diff) <= {"prioritize_types", "priority_weight"}
     (proposal,) = store.proposals("acme")
     assert proposal.id == done.proposal
     assert proposal.status == "pending"
     assert proposal.evidence["gain"]["low"] > 0
     assert proposal.evidence["recalls"] >= 10
-    assert memory.policy.recency_weight == 1.0
+    assert memory.policy.priority_weight == 1.0
     assert memory.evolve(now=ASKED + timedelta(days=2)).state == "waiting"
     applied = store.approve(proposal.id, reason="plain enough", now=ASKED + timedelta(days=3))
     assert applied.status == "applied"
@@ -96,20 +102,12 @@ def test_what_helped_is_kept_and_what_did_harm_is_taken_back(store):
     harmful = other.propose(reason="a planted one", now=ASKED, **BAD)
     assert harmful.status == "pending", "nothing is known against it where nothing was asked"
     store.approve(harmful.id, now=ASKED)
-    told_other = [
-        Message("user", f"I bought the {thing} in {place}.", at=START + timedelta(days=number), session="s")
-        for number, (thing, place) in enumerate(zip(THINGS, PLACES, strict=True))
-    ]
-    noise = [
-        Message("user", f"Where I buy things: number {n * 7}, in the shop.", at=START + timedelta(days=40 + n))
-        for n in range(40)
-    ]
-    other.add([*told_other, *noise], now=START + timedelta(days=90))
+    remember(other)
     ask(other, ASKED + timedelta(days=1))
     verdict = other.evolve(now=ASKED + timedelta(days=2))
     assert verdict.line.startswith("Rolled back")
     assert store.proposals("acme/support/tom")[0].status == "rolled_back"
-    assert other.policy.recency_weight == 0.0
+    assert other.policy.priority_weight == 0.05
 
 
 def test_a_harmful_proposal_is_refused_by_the_gate(store):
@@ -120,7 +118,7 @@ def test_a_harmful_proposal_is_refused_by_the_gate(store):
     assert "past recalls" in refused.reason
     with pytest.raises(ChangeRefused):
         store.approve(refused.id)
-    assert memory.policy.recency_weight == 0.0
+    assert memory.policy.priority_weight == 0.05
     forgetful = memory.propose(
         auto_forget=True, forget_threshold=0.0, protect_days=0, retention_floor=1.0, now=ASKED + timedelta(days=1)
     )
@@ -143,10 +141,10 @@ def test_a_rejected_change_is_not_proposed_again(store):
 
 
 def test_what_an_operator_locked_stays(store):
-    memory = told(store, **BAD, locked=("recency_weight", "decay_rate"))
+    memory = told(store, **BAD, locked=("prioritize_types", "priority_weight"))
     ask(memory, ASKED)
     done = memory.evolve(now=ASKED + timedelta(days=1))
-    assert not {"recency_weight", "decay_rate", "max_facts", "trust_floor"} & set(done.diff)
+    assert not {"prioritize_types", "priority_weight", "max_facts", "trust_floor"} & set(done.diff)
     with pytest.raises(InvalidPolicy, match="locked"):
         memory.set_policy(locked=("no_such_field",))
 
