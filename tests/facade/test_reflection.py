@@ -36,8 +36,8 @@ def turn(memory: Memory, day: int, *said: str) -> list[str]:
 
 def test_a_lapse_is_filled_with_what_was_said_before(store):
     memory = store.memory(SCOPE)
-    (said, _) = turn(memory, 0, "Long day. My locker code is 4417.", "Noted.")
-    turn(memory, 5, "What's my locker code?", "I'm sorry, I don't have that information.")
+    (said, _) = turn(memory, 0, "Long day. My parking space is B17.", "Noted.")
+    turn(memory, 5, "What's my parking space?", "I'm sorry, I don't have that information.")
     planned = memory.reflect(dry_run=True)
     assert planned.line == "found 1, filled 1, 0 open"
     assert memory.gaps() == []
@@ -45,7 +45,7 @@ def test_a_lapse_is_filled_with_what_was_said_before(store):
     (gap,) = done.gaps
     assert (gap.state, [lapse.kind for lapse in gap.lapses]) == ("filled", ["unknown"])
     fact = memory.get(gap.fact_id or "")
-    assert "4417" in fact.text
+    assert "B17" in fact.text
     assert fact.origin.channel == "derived"
     assert fact.origin.message_ids == (said,)
     (source,) = fact.sources
@@ -53,7 +53,7 @@ def test_a_lapse_is_filled_with_what_was_said_before(store):
     assert said in gap.evidence
     assert fact.trust <= memory.get(source).trust
     assert memory.gaps() == [gap]
-    assert fact.id in [item.fact.id for item in memory.recall("What's my locker code?").facts]
+    assert fact.id in [item.fact.id for item in memory.recall("What's my parking space?").facts]
     assert [item.reason.rule for item in memory.history(fact.id)] == ["gap_filled"]
     again = memory.reflect()
     assert (again.found, again.gaps) == ((), ())
@@ -100,8 +100,8 @@ def test_what_the_user_set_right_is_the_answer(store):
 
 def test_recalls_show_lapses_too(store):
     memory = store.memory(SCOPE)
-    empty = memory.recall("What's my locker code?", now=START)
-    memory.observe(empty.id, "Your code is 1234.", now=START)
+    empty = memory.recall("What's my parking space?", now=START)
+    memory.observe(empty.id, "It is A1.", now=START)
     memory.recall("What is the capital of France?", now=START)  # nobody's own matter
     turn(memory, 1, "My office is blue.", "Noted.")
     asked = memory.recall("When is my flight?", now=START + timedelta(days=2))
@@ -110,7 +110,7 @@ def test_recalls_show_lapses_too(store):
     memory.observe(useless.id, "Rest it for two weeks.", now=START + timedelta(days=3))
     kinds = {gap.question: gap.lapses[0].kind for gap in memory.reflect().gaps}
     assert kinds == {
-        "What's my locker code?": "nothing_recalled",
+        "What's my parking space?": "nothing_recalled",
         "When is my flight?": "unknown",
         "What did my doctor say about my knee?": "nothing_used",
     }
@@ -132,25 +132,25 @@ def test_the_same_question_is_one_gap(store):
 def test_a_forgotten_fact_comes_back_only_if_no_person_took_it_away(store):
     memory = store.memory(SCOPE)
     memory.set_policy(max_facts=1, auto_forget=True, protect_days=0)
-    turn(memory, 0, "My locker code is 4417.", "Noted.")
+    turn(memory, 0, "My parking space is B17.", "Noted.")
     turn(memory, 1, "The meeting room is upstairs, and lunch is at noon.", "Good.")
     store.sleep(now=START + timedelta(days=40))
-    gone = [fact for fact in memory.list(status="archived") if "4417" in fact.text]
+    gone = [fact for fact in memory.list(status="archived") if "B17" in fact.text]
     assert gone
-    turn(memory, 41, "What's my locker code?", "I don't know.")
+    turn(memory, 41, "What's my parking space?", "I don't know.")
     turn(memory, 41, "What's my plan?", "Rest.")
     filled = memory.reflect(now=START + timedelta(days=42)).gaps[0]
     assert filled.state == "filled"
     assert gone[0].id in filled.evidence
 
     other = store.memory("acme/support/tom")
-    turn(other, 0, "My locker code is 9921.", "Noted.")
+    turn(other, 0, "My parking space is C99.", "Noted.")
     for fact in other.list():
         other.forget(fact.id)
-    turn(other, 5, "What's my locker code?", "I don't know.")
+    turn(other, 5, "What's my parking space?", "I don't know.")
     (gap,) = other.reflect().gaps
     assert (gap.state, gap.reason.rule) == ("open", "evidence_withheld")
-    assert not [fact for fact in other.list() if "9921" in fact.text]
+    assert not [fact for fact in other.list() if "C99" in fact.text]
 
 
 def test_an_outdated_answer_is_none(store):
@@ -164,9 +164,9 @@ def test_an_outdated_answer_is_none(store):
 
 
 def test_other_scopes_answer_nothing(store):
-    turn(store.memory("acme/support/tom"), 0, "My locker code is 9921.", "Noted.")
+    turn(store.memory("acme/support/tom"), 0, "My parking space is C99.", "Noted.")
     memory = store.memory(SCOPE)
-    turn(memory, 5, "What's my locker code?", "I don't know.")
+    turn(memory, 5, "What's my parking space?", "I don't know.")
     (gap,) = memory.reflect().gaps
     assert gap.state == "open"
 
@@ -174,8 +174,8 @@ def test_other_scopes_answer_nothing(store):
 def test_a_policy_may_leave_filling_to_people(store):
     memory = store.memory(SCOPE)
     memory.set_policy(fill_gaps=False)
-    turn(memory, 0, "My locker code is 4417.", "Noted.")
-    turn(memory, 5, "What's my locker code?", "I don't know.")
+    turn(memory, 0, "My parking space is B17.", "Noted.")
+    turn(memory, 5, "What's my parking space?", "I don't know.")
     (gap,) = memory.reflect().gaps
     assert (gap.state, gap.reason.rule) == ("open", "fill_gaps_off")
     assert gap.evidence
@@ -199,8 +199,8 @@ def test_a_dismissed_gap_stays_dismissed(store):
 
 def test_the_night_reflects(store):
     memory = store.memory(SCOPE)
-    turn(memory, 0, "My locker code is 4417.", "Noted.")
-    turn(memory, 5, "What's my locker code?", "I don't know.")
+    turn(memory, 0, "My parking space is B17.", "Noted.")
+    turn(memory, 5, "What's my parking space?", "I don't know.")
     turn(memory, 6, "What is my blood type?", "I don't know.")
     planned = store.sleep(dry_run=True)
     assert {name: planned.totals[name] for name in ("gaps_found", "gaps_filled", "gaps_open")} == {
