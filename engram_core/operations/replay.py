@@ -2,6 +2,7 @@
 
 What counts is support: how many of the facts shown the recorded answer would have used, by the same attribution that
 judges answers (`measure.attribution`), whether the recall showed them then or not. What answers a gap counts as needed.
+Of a question that got no answer nobody knows what was needed: there it is the share of its words that is spoken of.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from engram_core.domain.fact import Fact
 from engram_core.domain.gap import Gap
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
-from engram_core.measure import content
+from engram_core.measure import content, lapses
 from engram_core.measure.attribution import Shown, attribute
 from engram_core.operations.context import Context
 from engram_core.operations.observe import frequencies, similarity
@@ -133,8 +134,25 @@ class Replay:
             return 0.0
         key = (case.asked.recall.id, frozenset(fact.id for fact in facts))
         if key not in self._weights:
-            self._weights[key] = sum(self._judged(case.asked.recall.query, response, facts).values())
+            question = case.asked.recall.query
+            is_refused = lapses.refusal(response) is not None
+            self._weights[key] = (
+                self._spoken_of(question, facts)
+                if is_refused
+                else sum(self._judged(question, response, facts).values())
+            )
         return self._weights[key]
+
+    def _spoken_of(self, question: str, facts: Sequence[Fact]) -> float:
+        """The share of a question's words, by how rare they are in the scope, that some fact shown holds."""
+        wanted = content.token_set(question)
+        states = self._context.ledger.scopes([self._scope])
+        counts = frequencies(self._context, states, [question])
+        size = states[0].recallable if states else len(facts)
+        rare = {token: content.idf(counts.get(token, 0), max(size, 16)) for token in wanted if counts.get(token, 0)}
+        held = frozenset().union(*(content.token_set(fact.display) for fact in facts))
+        total = sum(rare.values())
+        return sum(weight for token, weight in rare.items() if token in held) / total if total else 0.0
 
     def _judged(self, question: str, response: str, facts: Sequence[Fact]) -> Mapping[str, float]:
         shown = [Shown(fact.id, fact.display, fact.said_at, None, fact.speaker) for fact in facts]
