@@ -26,7 +26,7 @@ from engram_core.operations.replay import Replay, Replayed, since
 
 LOCKED: Final = frozenset(
     {"max_facts", "trust_floor", "protect_days", "retain_archived_days", "retention_floor", "fill_gaps", "locked",
-     "evolve_days"}
+     "evolve_days", "usefulness_weight"}
 )  # fmt: skip
 """Fields no proposal of a rule touches: retention, caps, floors, and what evolution itself obeys."""
 MAX_RECALLS: Final = 200
@@ -45,7 +45,6 @@ _STEPS: Final[Mapping[str, tuple[Any, ...]]] = {
     "importance_weight": (0.0, 0.15, 0.3),
     "recency_weight": (0.0, 0.05, 0.2),
     "priority_weight": (0.0, 0.05, 0.15),
-    "usefulness_weight": (0.0, 0.1, 0.25),
     "decay_rate": (0.002, 0.01, 0.03),
     "token_budget": _BUDGETS,
     "prioritize_types": ((),),
@@ -209,21 +208,22 @@ class _Evolving:
         """The change that gains most on one half of the recalls, if it gains on the other half too."""
         chosen_on = {id_ for id_ in self._replay.ids if _is_dev(id_)}
         present = self._replay.run(policy, chosen_on)
-        best: tuple[float, MemoryPolicy] | None = None
+        gains: list[tuple[Difference, MemoryPolicy]] = []
         candidates = [item for item in self._candidates(policy) if item not in self._refused(policy)]
         for number, candidate in enumerate(candidates):
             self._moved(number, len(candidates))
             gain = _gain(present, self._replay.run(candidate, chosen_on))
-            if gain.mean > LEAST_GAIN and (best is None or gain.mean > best[0]):
-                best = (gain.mean, candidate)
-        if best is None:
+            if gain.mean > LEAST_GAIN:
+                gains.append((gain, candidate))
+        chosen = _chosen(policy, gains)
+        if chosen is None:
             return self._told("nothing", "No single change would have answered these recalls better.", signals=signals)
-        weighed = self.weighed(policy, best[1])
+        weighed = self.weighed(policy, chosen)
         if weighed.harm is not None or weighed.gain.mean <= LEAST_GAIN or weighed.gain.low <= -LEAST_GAIN:
             why = weighed.harm or f"on the other half of the recalls it gains {weighed.gain} only"
-            line = f"The best change found, {_told_diff(policy.diff(best[1]))}, did not pass the gate: {why}."
+            line = f"The best change found, {_told_diff(policy.diff(chosen))}, did not pass the gate: {why}."
             return self._told("nothing", line, signals=signals, evidence=weighed.evidence)
-        return self._recorded(policy, best[1], weighed, signals)
+        return self._recorded(policy, chosen, weighed, signals)
 
     def _recorded(
         self, policy: MemoryPolicy, candidate: MemoryPolicy, weighed: _Weighed, signals: Signals
@@ -262,9 +262,6 @@ class _Evolving:
             values += self._own_kinds(name)
             values += _DESIGNS if name == "design" else ()
             for value in values:
-                # Replays know what was used, so they flatter usefulness: it may only be lowered by what they say.
-                if name == "usefulness_weight" and value > policy.usefulness_weight:
-                    continue
                 candidate = policy.changed(**{name: value})
                 if candidate not in seen:
                     seen.add(candidate)
@@ -410,6 +407,22 @@ class _Evolving:
 def _is_dev(recall_id: str) -> bool:
     """Whether a recall belongs to the half that changes are chosen on; the same every time."""
     return hashlib.sha256(recall_id.encode("utf-8", "replace")).digest()[0] % 2 == 0
+
+
+def _chosen(policy: MemoryPolicy, gains: Sequence[tuple[Difference, MemoryPolicy]]) -> MemoryPolicy | None:
+    """The change that gains most; but one that goes back to a field's default, if it gains as much but for chance."""
+    if not gains:
+        return None
+    best = max(gains, key=lambda item: item[0].mean)
+    default = PRESETS["default"]
+    least = best[0].mean - (best[0].mean - best[0].low) / 2
+    plain = [
+        (gain, candidate)
+        for gain, candidate in gains
+        if gain.mean >= least
+        and all(after == getattr(default, name) for name, (_, after) in policy.diff(candidate).items())
+    ]
+    return max(plain, key=lambda item: item[0].mean)[1] if plain else best[1]
 
 
 def _is_worse(effect: Difference) -> bool:

@@ -101,7 +101,11 @@ class Replay:
         return frozenset().union(*(case.used | case.needed for case in self._cases)) if self._cases else frozenset()
 
     def run(self, policy: MemoryPolicy, only: Collection[str] | None = None) -> list[Replayed]:
-        """Answer them under a policy; with `only`, those with these ids."""
+        """Answer them under a policy; with `only`, those with these ids.
+
+        What was learned from these very answers is left out: it would favour whatever was in force then.
+        """
+        policy = policy.changed(usefulness_weight=0.0)
         return [self._answer(case, policy) for case in self._cases if only is None or case.asked.recall.id in only]
 
     def _case(self, asked: Asked, needed: Sequence[tuple[frozenset[str], frozenset[str]]]) -> _Case | None:
