@@ -9,6 +9,7 @@ A third party's test of its own backend is a class and one fixture:
         def open_ledger(self, tmp_path):
             return lambda: MyLedger(tmp_path)
 
-`ledger_contract`, `index_contract` and `design_contract` need pytest and hypothesis; everything else here does not.
+`fault_contract` kills writers of that ledger and fills its disk. The contracts need pytest and hypothesis; everything
+else here does not.
 Importing this package imports none of them.
 """
