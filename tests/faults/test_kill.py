@@ -19,6 +19,7 @@ import pytest
 
 from engram_core import Engram, Fact
 from engram_core.domain.scope import Scope
+from engram_core.operations.residue import search
 from engram_core.testing.fakes import WordHashEmbedder, wait_until
 from engram_core.testing.samples import outbox, state
 
@@ -38,11 +39,11 @@ class Zygote:
             [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def start(self, store: Path, notes: Path, seed: int, *, nights: bool = False) -> int:
-        """Fork a writer, or one that consolidates all the time; its process id."""
+    def start(self, store: Path, notes: Path, seed: int, *, work: str = "write") -> int:
+        """Fork a writer, or one that consolidates (`nights`) or erases (`erasures`) all the time; its process id."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        request = {"url": str(store), "notes": str(notes), "seed": seed, "exact_limit": LIMIT, "nights": nights}
+        request = {"url": str(store), "notes": str(notes), "seed": seed, "exact_limit": LIMIT, "work": work}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
@@ -225,12 +226,63 @@ def night_campaign(zygote: Zygote, place: Path, kills: int, seed: int) -> int:
     chance = random.Random(seed)
     merged = 0
     for number in range(kills):
-        writer = zygote.start(store, notes, seed * 1_000 + number, nights=True)
+        writer = zygote.start(store, notes, seed * 1_000 + number, work="nights")
         at_random(store, notes, chance)
         zygote.kill(writer)
         if notes.exists() and acknowledged(notes)[0]:
             merged = check_nights(store, notes)
     return merged
+
+
+def check_erasures(store: Path, notes: Path) -> int:
+    """What was erased is in no file; what nobody asked to erase is untouched; nothing is half erased. How many are gone."""
+    told: dict[str, set[str]] = {"opened": set(), "added": set(), "erasing": set(), "erased": set()}
+    texts = {}
+    for line in notes.read_text().splitlines():
+        what, id_, text = json.loads(line)
+        told[what].add(id_)
+        texts[id_] = text
+    with Engram.open(store, embedder=WordHashEmbedder(), exact_limit=LIMIT) as engram:
+        assert engram.flush(90)
+        assert all(row["state"] == "done" for row in engram.erasures()), "the next opening finishes"
+        memory = engram.memory(SCOPE)
+        kept = {fact.id: fact.text for fact in memory.list(status="all", limit=10_000)}
+        gone = told["erasing"] - kept.keys()
+        assert not told["erased"] & kept.keys()
+        assert {id_: kept.get(id_) for id_ in told["added"] - gone} == {id_: texts[id_] for id_ in told["added"] - gone}
+        known = engram.context.ledger.scopes([Scope(SCOPE)])
+        assert sum(scope.recallable for scope in known) == len(kept)
+        for id_ in random.Random(1).sample(sorted(kept), min(5, len(kept))):
+            assert id_ in {item.fact.id for item in memory.recall(f"What about {kept[id_]}?", k=5).facts}
+        assert engram.verify().ok
+    if gone:
+        found = search([store], [texts[id_].rpartition(" ")[2] for id_ in sorted(gone)])
+        assert not found.places
+        assert not found.unreadable
+    return len(gone)
+
+
+def erasure_campaign(zygote: Zygote, place: Path, kills: int, seed: int) -> int:
+    store, notes = place / "store", place / "notes"
+    chance = random.Random(seed)
+    gone = 0
+    for number in range(kills):
+        writer = zygote.start(store, notes, seed * 1_000 + number, work="erasures")
+        at_random(store, notes, chance)
+        zygote.kill(writer)
+        if notes.exists():
+            gone = check_erasures(store, notes)
+    return gone
+
+
+def test_kills_in_the_middle_of_erasures(zygote: Zygote, tmp_path: Path) -> None:
+    assert erasure_campaign(zygote, tmp_path, 4, seed=1) > 1
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(2, 7))
+def test_many_kills_in_the_middle_of_erasures(zygote: Zygote, tmp_path: Path, seed: int) -> None:
+    assert erasure_campaign(zygote, tmp_path, 50, seed=seed) > 20
 
 
 def test_kills_in_the_middle_of_nights(zygote: Zygote, tmp_path: Path) -> None:

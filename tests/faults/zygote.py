@@ -83,6 +83,33 @@ def nights(url: str, notes: str, seed: int, exact_limit: int) -> None:
             memory.split(merged[-1].id)
 
 
+def erasures(url: str, notes: str, seed: int, exact_limit: int) -> None:
+    """Add facts with a word of their own each and erase some, for ever; note what was begun and what was acknowledged."""
+    chance = random.Random(seed)
+    file = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def note(what: str, id_: str, text: str) -> None:
+        os.write(file, (json.dumps([what, id_, text]) + "\n").encode())
+
+    engram = Engram.open(url, embedder=WordHashEmbedder(), exact_limit=exact_limit)
+    memory = engram.memory(SCOPE)
+    note("opened", "", "")
+    mine: list[tuple[str, str]] = []
+    for number in range(10**9):
+        texts = [f"{' '.join(chance.sample(THINGS, 4))} Xq{seed}q{number}p{part}zv" for part in range(8)]
+        for fact in memory.add(texts, session=f"session {seed}").facts:
+            mine.append((fact.id, fact.text))
+            note("added", *mine[-1])
+        for _ in range(2):
+            gone = mine.pop(chance.randrange(len(mine)))
+            note("erasing", *gone)
+            memory.erase(gone[0])
+            note("erased", *gone)
+
+
+WORK = {"write": write, "nights": nights, "erasures": erasures}
+
+
 def main() -> None:
     """Fork a writer per line; report its pid, then wait until it is dead and say so."""
     for line in sys.stdin:
@@ -91,7 +118,7 @@ def main() -> None:
         if child == 0:
             signal.alarm(120)
             try:
-                (nights if request.pop("nights", False) else write)(**request)
+                WORK[request.pop("work")](**request)
             except BaseException:
                 traceback.print_exc()
             finally:
