@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from engram_core.design import Design
-from engram_core.domain.errors import InvalidInput
+from engram_core.domain.errors import InvalidInput, StoreUnavailable
 from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
@@ -24,6 +25,8 @@ from engram_core.operations.context import Context
 from engram_core.operations.past import PastView, Time, stand_ins
 from engram_core.operations.rerank import RERANKED, reranked
 from engram_core.ports import PolicyVersion, RecallRow
+
+logger = logging.getLogger("engram")
 
 MAX_K = 300
 MAX_QUERY_BYTES = 32 * 1024
@@ -382,29 +385,32 @@ def _told(item: ScoredFact) -> dict[str, Any]:
 def _record(
     context: Context, result: Recall, scope: Scope, principal: str, asked: Asked, now: datetime, policy: PolicyVersion
 ) -> None:
-    context.ledger.record_recall(
-        RecallRow(
-            id=result.id,
-            scope=scope,
-            principal=principal,
-            session=asked.session,
-            at=now,
-            query=gate.clean_text(asked.text, policy.policy),
-            text_tokens=result.tokens,
-            token_counter=result.token_counter,
-            degraded=result.degraded,
-            policy_version=policy.version,
-            facts=[_told(item) for item in result.facts],
-            dropped=[
-                {
-                    "id": item.fact_id,
-                    "score": item.score,
-                    "terms": item.terms,
-                    "rule": item.reason.rule,
-                    "line": item.reason.line,
-                }
-                for item in result.dropped
-            ],
-            stages=result.stages,
-        )
+    row = RecallRow(
+        id=result.id,
+        scope=scope,
+        principal=principal,
+        session=asked.session,
+        at=now,
+        query=gate.clean_text(asked.text, policy.policy),
+        text_tokens=result.tokens,
+        token_counter=result.token_counter,
+        degraded=result.degraded,
+        policy_version=policy.version,
+        facts=[_told(item) for item in result.facts],
+        dropped=[
+            {
+                "id": item.fact_id,
+                "score": item.score,
+                "terms": item.terms,
+                "rule": item.reason.rule,
+                "line": item.reason.line,
+            }
+            for item in result.dropped
+        ],
+        stages=result.stages,
     )
+    try:
+        context.ledger.record_recall(row)
+    except StoreUnavailable as error:
+        # A full disk must not take memory away: the answer was read, only the note of it could not be written.
+        logger.warning("engram: a recall was answered and could not be recorded, so it cannot be judged: %s", error)

@@ -12,6 +12,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
@@ -44,8 +45,8 @@ class _Children:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
 
-    def run(self, seed: int, acknowledgements: int) -> list[dict[str, Any]]:
-        """Let a writer work until so many writes were acknowledged, kill it, and return all it acknowledged."""
+    def run(self, seed: int, acknowledgements: int, seconds: float) -> list[dict[str, Any]]:
+        """Let a writer work until so many writes were acknowledged, and on; kill it; return all it acknowledged."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{seed}\n")
         self._process.stdin.flush()
@@ -56,6 +57,7 @@ class _Children:
             if "ended" in message:
                 raise AssertionError(f"the writer ended by itself with {message['ended']}; its error is above")
             told.append(message)
+        time.sleep(seconds)  # or it would die at the beginning of a write each time
         os.kill(pid, signal.SIGKILL)
         while "ended" not in (message := self._next()):
             told.append(message)
@@ -107,7 +109,7 @@ class FaultContract:
         added: dict[str, str] = {}
         archived: set[str] = set()
         for seed in range(self.kills):
-            for told in children.run(seed, chance.choice((1, 2, 5, 12))):
+            for told in children.run(seed, chance.choice((1, 2, 5, 12)), chance.random() * 0.06):
                 added |= told.get("added", {})
                 archived |= {*told.get("archived", ())}
             ledger = _open(opener)

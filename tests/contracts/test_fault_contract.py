@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -79,10 +81,9 @@ class TornLedger(SqlLedger):
     """A planted bug: a batch in two transactions."""
 
     def commit(self, batch: Batch) -> int:
-        from dataclasses import replace
-
         for write, decision in zip(batch.writes, batch.decisions, strict=True):
             seq = super().commit(replace(batch, writes=(write,), decisions=(decision,)))
+            time.sleep(0.02)
         return seq
 
 

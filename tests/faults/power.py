@@ -64,10 +64,19 @@ class Step:
     content: bytes = b""
 
 
-class Recorder:
-    """The VFS. From `install` on, every database opened in this process by Python's `sqlite3` is recorded."""
+Trouble = Callable[[str, str], int]
+"""Given what is about to happen (`write`, `cut`, `sync`) to which file: SQLite's code for what goes wrong, 0 for nothing."""
 
-    def __init__(self) -> None:
+
+class Recorder:
+    """The VFS. From `install` on, every database opened in this process by Python's `sqlite3` is recorded.
+
+    Args:
+        trouble: What goes wrong; default nothing. Assign to it at any time.
+    """
+
+    def __init__(self, trouble: Trouble = lambda kind, file: 0) -> None:
+        self.trouble = trouble
         self.steps: list[Step] = []
         self._library = ctypes.CDLL(_sqlite3.__file__)
         self._one = threading.Lock()
@@ -108,9 +117,10 @@ class Recorder:
         def wrapped(kind: type[Any], do: Callable[..., int], step: Callable[..., Step]) -> Any:
             def call(file: int, *rest: Any) -> int:
                 with self._one:  # or a write could be noted before the sync that it came after
-                    code = do(file, *rest)
+                    happens = step(self._names[file], *rest)
+                    code = self.trouble(happens.kind, happens.file) or do(file, *rest)
                     if code == 0:
-                        self.steps.append(step(self._names[file], *rest))
+                        self.steps.append(happens)
                     return code
 
             return kind(call)

@@ -72,7 +72,7 @@ def campaign(place: Path, jumps: int, seed: int) -> None:
 
 
 def test_jumping_clocks(tmp_path: Path) -> None:
-    campaign(tmp_path, 60, seed=1)
+    campaign(tmp_path, 40, seed=1)
 
 
 @pytest.mark.full
