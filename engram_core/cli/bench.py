@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import venv
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from engram_core.cli.paper import Paper
     from engram_core.lab.bench.data import Dataset
     from engram_core.lab.bench.peers import Peer
-    from engram_core.lab.bench.run import Measured
     from engram_core.lab.bench.subject import SharedEmbedder, System
 
 View = dict[str, Any]
@@ -89,6 +87,12 @@ def run(
     per_question: Annotated[
         Path | None, typer.Option("--per-question", metavar="FILE", help="Write a JSON line per memory and question.")
     ] = None,
+    earlier: Annotated[
+        Path | None,
+        typer.Option(
+            "--rows", metavar="FILE", help="Rows of an earlier run: memories that do not run now are taken from it."
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -102,15 +106,15 @@ def run(
     """Run Engram, the baselines and the peers on labelled conversations. Exit code 1: some memory failed."""
     from engram_core.cli.progress import stages  # noqa: PLC0415
     from engram_core.domain.errors import InvalidInput  # noqa: PLC0415
-    from engram_core.lab.bench import page, plots  # noqa: PLC0415
+    from engram_core.lab.bench import page, plots, rows  # noqa: PLC0415
     from engram_core.lab.bench import report as tables  # noqa: PLC0415
     from engram_core.lab.bench.run import ADDS, measure  # noqa: PLC0415
     from engram_core.models.tokens import token_counter  # noqa: PLC0415
 
     if adds not in ADDS:
         raise InvalidInput(f"--adds is one of {', '.join(ADDS)}; got {adds!r}.")
-    if per_question is not None and not per_question.parent.is_dir():
-        raise InvalidInput(f"There is no folder {per_question.parent} for the rows; make it first.")
+    if per_question is not None:
+        rows.check(per_question)
     if report is not None:
         plots.check()
         page.check(report)
@@ -118,13 +122,16 @@ def run(
     shared = _embedder(embedder)
     systems = _systems(shared, designs or ["pipeline"], peers or [], _environments(peer_env or []), memories or [])
     counter = token_counter()
+    past = rows.read(earlier, sets, embedder=shared.name, counter=counter.name) if earlier is not None else None
     with stages() as move:
         measured = measure(sets, systems, shared, counter, adds=adds, progress=move)
+    if past is not None:
+        past.join(measured)
     view = tables.view(
         measured, embedder=shared.name, counter=counter.name, adds=adds, seed=seed, with_times=not no_timing
     )
     if per_question is not None:
-        _write_rows(measured, per_question)
+        rows.write(measured, per_question, embedder=shared.name, counter=counter.name)
     if report is not None:
         folder = report.parent / "plots"
         drawn = {one["name"]: plots.draw(one, view["ours"], folder) for one in view["datasets"]}
@@ -287,16 +294,6 @@ def _install(python: Path, peer: Peer) -> None:
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
         raise EngramError(f"pip could not install {' '.join(peer.requires)}: {' '.join(last)}")
-
-
-def _write_rows(measured: Measured, path: Path) -> None:
-    from engram_core.domain.errors import InvalidInput  # noqa: PLC0415
-
-    lines = (json.dumps(row.to_dict(), ensure_ascii=False) + "\n" for row in measured.rows)
-    try:
-        path.write_text("".join(lines), encoding="utf-8")
-    except OSError as error:
-        raise InvalidInput(f"The rows cannot be written to {path}: {error}.") from error
 
 
 # --- drawing ---------------------------------------------------------------------------------------------------------

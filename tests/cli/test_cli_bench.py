@@ -68,7 +68,16 @@ def test_rows_and_report_say_the_same_and_a_second_run_gives_the_same_bytes(benc
         assert all(ET.parse(folder / "plots" / name).getroot().tag.endswith("svg") for name in pictures)
         assert all(f"](plots/{name})" in report.read_text() for name in pictures)
     assert pages[0] == pages[1]
-    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    about, *lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert about["run"]["systems"] == dict.fromkeys(["engram", *BASELINES, "own_memory:Newest"], "")
+    again = bench.json("bench", LOCOMO, "--rows", str(rows), "--no-timing")
+    assert again["systems"].pop("own_memory:Newest") == "from an earlier run"
+    assert again["datasets"][0]["means"] == view["datasets"][0]["means"]
+    assert again["datasets"][0]["differences"] == view["datasets"][0]["differences"]
+    other = bench.run("bench", LOCOMO, "--rows", str(rows), "--embedder", "own_memory:Plain")
+    assert (other.code, "was made with the embedder wordllama" in " ".join(other.err.split())) == (2, True)
+    more = bench.run("bench", "--rows", str(rows))
+    assert "engram did not answer the questions asked now" in " ".join(more.err.split())
     assert {line["system"] for line in lines} == {"engram", *BASELINES, "own_memory:Newest"}
     assert len(lines) == 6 * 4, "the question without known evidence is left out"
     own = [line["metrics"]["R@1"] for line in lines if line["system"] == "own_memory:Newest"]
@@ -128,6 +137,8 @@ WRONG = [
     (["--memory", "own_memory:Oldest"], "the module 'own_memory' has no 'Oldest'"),
     (["--memory", "other_memory:Newest"], "there is no module 'other_memory'"),
     (["--per-question", "no/rows.jsonl"], "There is no folder no for the rows"),
+    (["--rows", "own_memory.py"], "own_memory.py, line 1: "),
+    (["--rows", "no.jsonl"], "The rows at no.jsonl cannot be read"),
 ]
 
 

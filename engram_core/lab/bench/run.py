@@ -84,6 +84,21 @@ class Row:
             "metrics": self.values,
         }
 
+    @classmethod
+    def from_dict(cls, line: Mapping[str, Any]) -> Row:
+        """A line of `--per-question`, read back."""
+        return cls(
+            line["dataset"],
+            line["system"],
+            line["conversation"],
+            line["id"],
+            line["question"],
+            line["category"],
+            tuple(line["gold"]),
+            tuple(tuple(ids) for ids in line["hits"]),
+            dict(line["metrics"]),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ForgetRow:
