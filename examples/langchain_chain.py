@@ -20,14 +20,14 @@ from engram_core import Engram
 from engram_langchain import EngramCallbackHandler, EngramRetriever
 
 SCOPE = "acme/office"
-FACTS = ["The office door code is 4711.", "The office closes at eight.", "The canteen serves soup on Fridays."]
-QUESTION = "What is the code of the office door?"
+FACTS = ["The office key hangs behind desk 12.", "The office closes at eight.", "The canteen serves soup on Fridays."]
+QUESTION = "Where does the office key hang?"
 PROMPT = ChatPromptTemplate.from_template("Known:\n{known}\n\nQuestion: {question}")
 
 
 def model() -> BaseChatModel:
     name = os.environ.get("ENGRAM_CHAT_MODEL")
-    return init_chat_model(name) if name else FakeListChatModel(responses=["The door code is 4711."])
+    return init_chat_model(name) if name else FakeListChatModel(responses=["It hangs behind desk 12."])
 
 
 def lines(documents: list[Document]) -> str:

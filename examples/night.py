@@ -16,7 +16,7 @@ TEA = [
 PRINTER = [
     "The printer was bought in May.",
     "The printer is on the second floor.",
-    "The printer needs the code 8812.",
+    "The printer wants a long press on the green key.",
 ]
 QUESTION = "The printer does not print, what do I do?"
 
@@ -37,7 +37,7 @@ def main() -> None:
         print(f"  before: {[item.fact.text for item in memory.recall(QUESTION, k=3).facts]}")
         for _ in range(6):
             recall = memory.recall(QUESTION, k=3)
-            memory.observe(recall.id, "Enter the code 8812.")
+            memory.observe(recall.id, "A long press on the green key helps.")
         print(f"  after:  {[item.fact.text for item in memory.recall(QUESTION, k=3).facts]}")
 
         print("\nA night's plan, which changes nothing:")

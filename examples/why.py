@@ -7,7 +7,7 @@ import tempfile
 from engram_core import Engram
 
 FACTS = [
-    "The office door code is 4711.",
+    "The office key hangs behind desk 12.",
     "The office closes at eight.",
     "The office plants are watered on Fridays.",
     "The canteen serves soup on Fridays.",
@@ -17,10 +17,10 @@ FACTS = [
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory, Engram.open(directory) as engram:
         memory = engram.memory("acme/office")
-        code, _, _, soup = memory.add(FACTS).facts
+        key, _, _, soup = memory.add(FACTS).facts
         memory.forget(soup.id, reason="The canteen closed.")
-        recall = memory.recall("What is the code of the office door?", k=2)
-        memory.observe(recall.id, "The door code is 4711.")
+        recall = memory.recall("Where does the office key hang?", k=2)
+        memory.observe(recall.id, "It hangs behind desk 12.")
 
         print("Why these facts? Each score is the sum of its terms:")
         for item in recall.facts:
@@ -31,8 +31,8 @@ def main() -> None:
             print(f"  {drop.score:.3f} {drop.text} [{drop.reason}]")
 
         print("\nWhy is this fact there at all, and what became of it?")
-        memory.update(code.id, text="The office door code is 4712.")
-        print(memory.explain(code.id))
+        memory.update(key.id, text="The office key hangs behind desk 14.")
+        print(memory.explain(key.id))
 
         print("\nWhy was that one not even considered?")
         print(memory.explain(recall.id, about=soup.id))

@@ -21,7 +21,7 @@ SHOWN = {
     "night.py": [
         "archived I live in Lisbon.",
         "before: ['The printer was bought in May.'",
-        "after:  ['The printer needs the code 8812.'",
+        "after:  ['The printer wants a long press on the green key.'",
         "forget Green tea with jasmine",
         "missed least",
         "merge I drink green tea every morning;",
@@ -29,7 +29,7 @@ SHOWN = {
         "is live again.",
     ],
     "why.py": [
-        "The office door code is 4711. {'dense': ",
+        "The office key hangs behind desk 12. {'dense': ",
         "[rank: 2 better facts are shown already.]",
         "edited: user:owner changed text.",
         "is archived (forgotten: The canteen closed.)",

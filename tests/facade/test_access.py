@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -73,6 +74,9 @@ def calls(memory: Memory, fact_id: str, recall_id: str) -> dict[str, tuple[set[s
         "reflect": ({"read", "write", "curate"}, lambda: memory.reflect(dry_run=True)),
         "gaps": ({"read", "curate"}, lambda: memory.gaps()),
         "dismiss_gap": ({"read", "curate"}, lambda: memory.dismiss_gap("no such gap")),
+        "evolve": ({"read", "curate"}, lambda: memory.evolve(dry_run=True)),
+        "propose": ({"read", "curate"}, lambda: memory.propose(token_budget=512)),
+        "export": ({"read", "admin"}, lambda: memory.export(tempfile.mkdtemp() + "/all.jsonl")),
         "set_policy": ({"curate"}, lambda: memory.set_policy(max_facts=500)),
         "erase": ({"admin"}, lambda: memory.erase(fact_id, dry_run=True)),
         "hold": ({"admin"}, lambda: memory.hold(reason="a case")),
