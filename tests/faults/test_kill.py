@@ -280,7 +280,7 @@ def test_kills_in_the_middle_of_erasures(zygote: Zygote, tmp_path: Path) -> None
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("seed", range(2, 7))
+@pytest.mark.parametrize("seed", [2, 3])
 def test_many_kills_in_the_middle_of_erasures(zygote: Zygote, tmp_path: Path, seed: int) -> None:
     assert erasure_campaign(zygote, tmp_path, 50, seed=seed) > 20
 
