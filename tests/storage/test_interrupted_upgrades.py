@@ -195,16 +195,18 @@ def test_a_postgres_upgrade_that_fails_at_any_statement(revision: str, postgres:
     postgres.drop(url)
 
 
+@pytest.fixture(scope="module", params=EARLIER)
+def upgraded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store of an earlier schema that was upgraded."""
+    path = tmp_path_factory.mktemp("upgraded") / "engram.db"
+    run_scripts(f"sqlite:///{path}", command.upgrade, request.param)
+    SqlLedger(f"sqlite:///{path}").close()
+    return path
+
+
 @pytest.mark.full
 class TestUpgradedLedger(LedgerContract):
     """A store of any earlier schema, upgraded, is a ledger like any other."""
-
-    @pytest.fixture(scope="class", params=EARLIER)
-    def upgraded(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        path = tmp_path_factory.mktemp("upgraded") / "engram.db"
-        run_scripts(f"sqlite:///{path}", command.upgrade, request.param)
-        SqlLedger(f"sqlite:///{path}").close()
-        return path
 
     @pytest.fixture
     def open_ledger(self, upgraded: Path, tmp_path: Path) -> Callable[[], Ledger]:
