@@ -77,8 +77,12 @@ def erasures(
     limit: Annotated[int, typer.Option("--limit", "-n", help="Erasures at most, 1 to 1000.")] = 20,
 ) -> Result:
     """List erasures with their receipts, newest first."""
+    from engram_core.domain.errors import InvalidInput  # noqa: PLC0415
+
     with place.open() as engram:
         lifted = engram.lift_tombstones(lift) if lift else 0
+        if lift and not lifted:
+            raise InvalidInput(f"No tombstone of an erasure {lift!r} is in force. `engram erasures` lists erasures.")
         view = {"store": place.shown, "erasures": engram.erasures(limit), "lifted": lifted}
     return Result(view, partial(_draw_erasures, view=view))
 
