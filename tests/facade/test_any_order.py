@@ -408,7 +408,7 @@ def run(machine: type[AnyOrder], examples: int, steps: int) -> None:
 
 @pytest.mark.parametrize("machine", [AnyOrder, AnyOrderSearched])
 def test_verbs_in_any_order(machine):
-    run(machine, 16, 35)
+    run(machine, 8, 30)
 
 
 @pytest.mark.full

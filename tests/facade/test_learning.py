@@ -72,7 +72,7 @@ def test_what_is_shown_in_vain_makes_room(store):
     """Nothing is explored by chance: facts that do not help sink below those that were not tried."""
     memory = store.memory(SCOPE)
     seen = set()
-    for _ in range(8):
+    for _ in range(14):
         recall = memory.recall(QUESTION, k=2)
         seen.update(shown(recall))
         memory.observe(recall.id, "The paint shop closes at noon on Saturdays.")
