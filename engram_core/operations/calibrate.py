@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engram_core.domain.errors import EmbeddingFailed
+from engram_core.domain.errors import EmbeddingFailed, StoreUnavailable
 from engram_core.measure import likeness
 from engram_core.ports import Ledger, StoreEmbedder
 
@@ -36,6 +36,10 @@ def _kept(ledger: Ledger, embedder: StoreEmbedder) -> tuple[float, float]:
     if kept is None:
         apart, together = likeness.spread(embedder.embed(likeness.SENTENCES))
         # What is stored counts, and another process may have been first: the same store ranks the same everywhere.
-        kept = ledger.set_setting(name, f"{apart:.4f} {together:.4f}", only_if_absent=True)
+        measured = f"{apart:.4f} {together:.4f}"
+        try:
+            kept = ledger.set_setting(name, measured, only_if_absent=True)
+        except StoreUnavailable:
+            kept = measured  # a full disk must not take recall away; the next process measures again
     apart, together = map(float, kept.split())
     return apart, together
