@@ -27,7 +27,7 @@ class Message:
         at: When it was said. A naive datetime is read as UTC. Default: the time of the call.
         session: The conversation it belongs to; neighbouring messages of a session give each other context.
         id: Your id of the message; comes back in `fact.origin.message_ids`. Default: a new UUIDv7.
-        channel: Where the words came from; decides their trust. Default `user`.
+        channel: Where the words came from; decides their trust. Default `tool` for a tool's message, else `user`.
 
     Raises:
         InvalidInput: A field has the wrong type or an unknown value.
@@ -50,10 +50,12 @@ class Message:
         at: datetime | None = None,
         session: str | None = None,
         id: str | None = None,  # noqa: A002 - the field's public name
-        channel: str = "user",
+        channel: str | None = None,
     ) -> None:
         if role not in ROLES:
             raise InvalidInput(f"Message role {role!r} is unknown; use one of {', '.join(sorted(ROLES))}.")
+        # What a tool returned must not count as what a user said because somebody left the channel out.
+        channel = channel if channel is not None else "tool" if role == "tool" else "user"
         if channel not in CHANNELS:
             raise InvalidInput(f"Message channel {channel!r} is unknown; use one of {', '.join(sorted(CHANNELS))}.")
         if not isinstance(content, str):

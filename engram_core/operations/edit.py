@@ -137,11 +137,12 @@ def forget(
 ) -> Fact:
     """Archive a fact; see `Memory.forget`."""
     line = gate.clean_text(reason, context.ledger.policy(scope).policy) if reason else None
-    held = holding.covering(context, context.ledger.facts([fact_id]) if isinstance(fact_id, str) else [])
-    if held is not None:
-        raise holding.refusal(held, "forgotten")
 
     def change(fact: Fact) -> tuple[Change, Fact]:
+        # Here, where access has been checked: who may not forget learns nothing of holds either.
+        held = holding.covering(context, [fact])
+        if held is not None:
+            raise holding.refusal(held, "forgotten")
         said = line or f"{principal} asked to forget it."
         why = Reason("rejected", said) if fact.status is Status.QUARANTINED else Reason("forgotten", said)
         after = replace(fact, status=Status.ARCHIVED, archived_at=now, archived_reason=str(why))

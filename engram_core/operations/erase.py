@@ -137,12 +137,13 @@ def erase(
     tell = progress or (lambda _label, _done, _total: None)
     for _ in range(_ATTEMPTS):
         reach = _reach(context, wanted, tell)
+        parts = _parts(context, reach)
+        # Who may not erase learns nothing of holds either.
+        for place in dict.fromkeys([*wanted.whole, *(part.scope for part in parts)]):
+            warden.require(context, principal, "admin", place, now, "erase")
         held = holding.covering(context, [*reach.facts.values(), *reach.parents.values()], wanted.whole)
         if held is not None:
             raise holding.refusal(held, "erased")
-        parts = _parts(context, reach)
-        for part in parts:
-            warden.require(context, principal, "admin", part.scope, now, "erase")
         erasure_id = "" if dry_run else context.new_id()
         report = _report(context, reach, parts, erasure_id, principal, now, why, wanted.selector)
         if dry_run:
