@@ -337,7 +337,9 @@ class EngramMemory(BaseMemory):
 
     def _counter(self) -> Callable[[str], int]:
         try:
-            return self._binding.engram.count_tokens
+            count = self._binding.engram.count_tokens
+            count("")  # a closed store says so only when it is asked
+            return count
         except Exception as error:  # noqa: BLE001 - whatever keeps the store shut, the user's run goes on
             # Without a store there is no counter; the conversation still has to fit its window.
             logger.warning("engram: estimating tokens, the store cannot be asked: %s", error)
