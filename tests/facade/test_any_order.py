@@ -191,6 +191,9 @@ class AnyOrder(RuleBasedStateMachine):
         report = self.engram.sleep("acme/support/ana", now=self.now)
         assert report.totals["failed"] == report.totals["busy"] == 0
         assert pinned <= self._pinned()
+        if any(night.reflect["filled"] for night in report.scopes):
+            # A gap that was filled after forgetting may put the scope over its cap, which the next night sees.
+            self.engram.sleep("acme/support/ana", now=self.now)
         before = self._rows(SCOPE)
         again = self.engram.sleep("acme/support/ana", now=self.now)
         assert self._rows(SCOPE) == before
