@@ -28,11 +28,6 @@ class Difference:
     cases: int
 
     @property
-    def is_gain(self) -> bool:
-        """Whether the interval lies above zero."""
-        return self.low > 0.0
-
-    @property
     def is_loss(self) -> bool:
         """Whether the interval lies below zero."""
         return self.high < 0.0

@@ -202,7 +202,7 @@ class _Reflecting:
         heard, until = self._heard(before)
         fresh = [lapse for lapse in heard if lapse.place not in seen]
         grouped = self._grouped(known, fresh)
-        done = self._answered(grouped, before)
+        done = self._answered(grouped)
         # A question that the agent asked, and that nobody had answered before, is only a question.
         done = [gap for gap in done if gap.state != "open" or any(item.kind != "asked_again" for item in gap.lapses)]
         old = {gap.id: gap for gap in known}
@@ -258,7 +258,7 @@ class _Reflecting:
 
     # --- evidence, and what becomes of each gap ---
 
-    def _answered(self, grouped: Sequence[Gap], before: Reflected) -> list[Gap]:
+    def _answered(self, grouped: Sequence[Gap]) -> list[Gap]:
         waiting = [gap for gap in grouped if gap.state == "open"]
         if not waiting:
             return list(grouped)
