@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, assert_never
 
-from engram_core.design import Design
+from engram_core.design import Design, View
 from engram_core.domain.change import (
     Absorb,
     Add,
@@ -31,7 +31,7 @@ from engram_core.domain.fact import TRUST_BY_CHANNEL, Fact, Status
 from engram_core.domain.message import Episode, Message, aware
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.reason import Reason
-from engram_core.domain.recall import AddResult, Outcome
+from engram_core.domain.recall import AddResult, Outcome, Query, Scored
 from engram_core.domain.scope import Scope
 from engram_core.floor import legality
 from engram_core.floor.echo import source_of
@@ -153,6 +153,23 @@ def _normalised(message: str | Message, session: str | None, now: datetime, new_
         id=message.id or new_id(),
         channel=message.channel,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A design for one pass: its update proposes what was worked out before."""
+
+    changes: tuple[Change, ...]
+    name: str
+
+    def update(self, episode: Episode, view: View) -> Sequence[Change]:
+        return self.changes
+
+    def retrieve(self, query: Query, view: View) -> Sequence[Scored]:
+        return ()
+
+    def sleep(self, view: View) -> Sequence[Change]:
+        return ()
 
 
 def remember(

@@ -8,22 +8,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from engram_core.design import View
-from engram_core.domain.change import Add, Change
+from engram_core.domain.change import Add
 from engram_core.domain.errors import AccessDenied, Conflict, EmbeddingFailed, EngramError, ModelFailed
 from engram_core.domain.fact import TRUST_BY_CHANNEL, Fact, Status
 from engram_core.domain.message import Episode
 from engram_core.domain.reason import Reason
-from engram_core.domain.recall import Query, Scored
 from engram_core.floor import legality
 from engram_core.floor.echo import SECOND_HAND
 from engram_core.operations import shadow, supersede, warden
-from engram_core.operations.add import Wishes, remember
+from engram_core.operations.add import Prepared, Wishes, remember
 from engram_core.operations.commit import Plan, features_again
 from engram_core.operations.context import Context
 from engram_core.ports import Batch, Link, Parked
@@ -35,23 +33,6 @@ _GIVE_UP = 3
 """Failures in a row after which the embedder counts as out of order."""
 _RETRY_FIRST_S = 1.0
 _RETRY_MOST_S = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Extracted:
-    """A design for one pass: its update proposes what a model found in an episode already kept verbatim."""
-
-    changes: tuple[Change, ...]
-    name: str = "extraction"
-
-    def update(self, episode: Episode, view: View) -> Sequence[Change]:
-        return self.changes
-
-    def retrieve(self, query: Query, view: View) -> Sequence[Scored]:
-        return ()
-
-    def sleep(self, view: View) -> Sequence[Change]:
-        return ()
 
 
 def extract(context: Context, episode: Episode, now: datetime) -> int:
@@ -75,7 +56,7 @@ def extract(context: Context, episode: Episode, now: datetime) -> int:
             )
             for draft in drafts
         )
-        done = remember(context, part, Wishes(), now, design=_Extracted(changes), ceiling=ceiling)
+        done = remember(context, part, Wishes(), now, design=Prepared(changes, "extraction"), ceiling=ceiling)
         found += len(done.facts)
     return found
 

@@ -13,18 +13,17 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from engram_core.design import View
-from engram_core.domain.change import Add, Change, Draft
+from engram_core.domain.change import Add, Draft
 from engram_core.domain.errors import FactNotFound, InvalidInput, ModelFailed
 from engram_core.domain.fact import MAX_TEXT_BYTES, Fact
 from engram_core.domain.gap import Gap, GapState, Lapse
 from engram_core.domain.message import Episode, Message
 from engram_core.domain.reason import Reason
-from engram_core.domain.recall import Query, Scored
+from engram_core.domain.recall import Query
 from engram_core.domain.scope import Scope
 from engram_core.measure import content, lapses
 from engram_core.operations import evidence as finding
-from engram_core.operations.add import Wishes, remember, view_of
+from engram_core.operations.add import Prepared, Wishes, remember, view_of
 from engram_core.operations.context import Context
 from engram_core.operations.evidence import Evidence, Search, Weighed
 from engram_core.operations.lapses import Listener, heard_twice, of_recall
@@ -151,23 +150,6 @@ def dismiss(context: Context, scope: Scope, principal: str, gap_id: str, *, reas
     after = replace(gap, state="dismissed", reason=why, updated_at=now)
     context.ledger.diary.save_reflection(scope, [after], context.ledger.diary.reflected(scope))
     return after
-
-
-@dataclass(frozen=True, slots=True)
-class _Filling:
-    """A design for one pass: it proposes what the evidence says."""
-
-    changes: tuple[Change, ...]
-    name: str = "reflection"
-
-    def update(self, episode: Episode, view: View) -> Sequence[Change]:
-        return self.changes
-
-    def retrieve(self, query: Query, view: View) -> Sequence[Scored]:
-        return ()
-
-    def sleep(self, view: View) -> Sequence[Change]:
-        return ()
 
 
 class _Reflecting:
@@ -426,7 +408,9 @@ class _Reflecting:
         )
         why = Reason("gap_filled", f"It answers gap {gap.id}: {reason.line}")
         episode = Episode(episode_id, self._scope, (message,), self._now, self._principal)
-        result = remember(self._context, episode, Wishes(), self._now, design=_Filling((Add(draft, why),)))
+        result = remember(
+            self._context, episode, Wishes(), self._now, design=Prepared((Add(draft, why),), "reflection")
+        )
         if result.facts:
             return result.facts[0].id, None
         return None, next((outcome.reason for outcome in result.outcomes), Reason("no_evidence", "Nothing was stored."))
