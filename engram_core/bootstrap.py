@@ -26,13 +26,12 @@ from engram_core.domain.guard import Guard
 from engram_core.domain.scope import Scope
 from engram_core.domain.server import ChromaServer
 from engram_core.engram import DEFAULT_EXACT_LIMIT, DEFAULT_URL, Engram
-from engram_core.floor.tombstones import KEY_SETTING
-from engram_core.keeping import Tombstone
 from engram_core.operations.background import Worker
 from engram_core.operations.compare import Question
 from engram_core.operations.context import Context
-from engram_core.operations.erase import catch_up, reapply
+from engram_core.operations.erase import TOMBSTONES, catch_up
 from engram_core.operations.recorder import Recorder
+from engram_core.operations.restoring import Living, note, repeat
 from engram_core.operations.warden import Rulebook
 from engram_core.ports import Clock, Finder, LanguageModel, Ledger, NewId, Reranker, Source, StoreEmbedder, TokenCounter
 
@@ -283,58 +282,80 @@ def restore_backup(
         raise InvalidInput("A backup is restored to a directory or a database, not to memory.")
     address, beside = _address(url)
     store = Path(url).resolve() if beside is not None else None
-    kept = _tombstones_of(address, store, replace=replace)
+    state, living = _replaced(address, store, replace=replace)
     if store is not None:
         _make_directory(store)
     with backup.opened(Path(path), store or Path(tempfile.gettempdir())) as (manifest, folder):
-        if tombstones is not None:
+        stones = Path(tombstones) if tombstones is not None else _left_beside(store, living)
+        if stones is not None:
             try:
-                shutil.copyfile(tombstones, folder / "engram.db.tombstones")
+                shutil.copyfile(stones, folder / "engram.db.tombstones")
             except OSError as error:
-                raise InvalidInput(f"The tombstones in {tombstones} cannot be read: {error}.") from error
-        again = _erased_again(folder, kept, embedder)
+                raise InvalidInput(f"The tombstones in {stones} cannot be read: {error}.") from error
+        again, kept, is_same = _caught_up(folder, living, embedder)
         if store is not None:
             backup.put(folder, store)
         else:
             if replace:
                 moving.empty(address)
             moving.move(f"sqlite:///{folder / 'engram.db'}", address, progress=progress)
-    return {"manifest": dict(manifest), "erased_again": again, "url": url}
+    replaced = state if living is None or is_same else "another"
+    return {"manifest": dict(manifest), "erased_again": again, "replaced": replaced, "kept": kept, "url": url}
 
 
-def _tombstones_of(address: str, store: Path | None, *, replace: bool) -> tuple[str, list[Tombstone]] | None:
-    """Key and tombstones of the store that is to be replaced; None if there is none, or it cannot be read any more."""
+def _replaced(address: str, store: Path | None, *, replace: bool) -> tuple[str, Living | None]:
+    """What stands where a backup goes: `nothing`, `itself` with what it knows, or `unreadable`."""
     from engram_core.storage.ledger import SqlLedger  # noqa: PLC0415
 
     if store is not None and not (store / "engram.db").exists():
-        return None
+        return "nothing", None
     if not replace:
         if store is None:
             ledger = SqlLedger(address)
             is_used = bool(ledger.scopes())
             ledger.close()
             if not is_used:
-                return None
+                return "nothing", None
         raise InvalidInput("There is a store already; replace=True (`--replace`) puts the backup in its place.")
     try:
         ledger = SqlLedger(address)
     except StoreUnavailable:
-        return None  # damaged: its tombstones lie beside it, and are read when the restored copy is opened
+        return "unreadable", None
     try:
-        key = ledger.setting(KEY_SETTING)
-        return (key, ledger.erasures.tombstones()) if key is not None else None
+        return "itself", Living.of(ledger, _identity(ledger))
+    except StoreUnavailable:
+        return "unreadable", None
     finally:
         ledger.close()
 
 
-def _erased_again(folder: Path, kept: tuple[str, list[Tombstone]] | None, embedder: Any) -> int:
-    """Open a restored copy where nobody sees it, and erase what its own or other tombstones say; how many facts."""
+def _identity(ledger: Ledger) -> str | None:
+    """What a store has in common with its copies and with no other store."""
+    from engram_core.storage.audit_book import KEY  # noqa: PLC0415
+
+    return ledger.setting(KEY)
+
+
+def _left_beside(store: Path | None, living: Living | None) -> Path | None:
+    """The tombstones beside a ledger that cannot be asked any more."""
+    path = store / "engram.db.tombstones" if store is not None and living is None else None
+    return path if path is not None and path.is_file() else None
+
+
+def _caught_up(folder: Path, living: Living | None, embedder: Any) -> tuple[int, dict[str, int], bool]:
+    """Open a restored copy where nobody sees it, and repeat there what was decided since.
+
+    Returns:
+        How many facts were erased again, what else was repeated, and whether the living store is the copy's own.
+    """
+    began = _now()
     with Engram.open(folder, index="exact", embedder=embedder) as engram:
-        before = {item["id"] for item in engram.erasures(1_000) if item.get("selector") != "tombstones"}
-        if kept is not None:
-            reapply(engram.context, *kept)
-        done = [item for item in engram.erasures(1_000) if item["id"] not in before]
-        return sum(item.get("count", 0) for item in done if item.get("selector") == "tombstones")
+        is_same = living is not None and living.identity == _identity(engram.context.ledger)
+        kept = repeat(engram.context, living, is_same=is_same) if living is not None else {}
+        note(engram.context, living)
+        told = [item for item in engram.erasures(1_000) if item.get("selector") == TOMBSTONES]
+        again = sum(item.get("count", 0) for item in told if datetime.fromisoformat(item["at"]) >= began)
+        return again, kept, is_same
 
 
 def _reader(ledger: Ledger, asked: Sequence[Question]) -> Context:

@@ -236,10 +236,11 @@ class Engram(StorePrivacy):
         embedder: Any = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> dict[str, Any]:
-        """Put a backup in the place of a store. What was erased since it was made is erased in it first.
+        """Put a backup in the place of a store. What was erased, revoked or held since it was made stays so.
 
-        Close every process on the store. The copy is unpacked and checked beside it, brought to this Engram's schema,
-        and erased by the tombstones of the store it replaces; then it takes that store's place at once.
+        Close every process on the store. The copy is unpacked and checked beside it and brought to this Engram's
+        schema. What the store it replaces knows is repeated in it: erasures by their tombstones, and, where the backup
+        is of that very store, grants, groups, private scopes and legal holds. Then it takes that store's place at once.
 
         Args:
             path: The backup.
@@ -250,7 +251,10 @@ class Engram(StorePrivacy):
             progress: Called with (what is being done, steps done, steps in all).
 
         Returns:
-            `manifest`, `erased_again` (how many facts), `url`.
+            `manifest`; `erased_again`, how many facts; `url`; `replaced`, what stood there: `itself`, `another`,
+            `unreadable` or `nothing`; and `kept`, what of it was repeated besides: counts `grants_revoked`,
+            `grants_kept` (made since), `members_changed`, `private_changed`, `holds_kept` (placed since),
+            `holds_released`. Unless it replaced `itself`, `kept` is empty, and rights and holds are as of the backup.
 
         Raises:
             InvalidInput: It is no backup, it is damaged, or there is a store and `replace` is not set. Nothing changed.

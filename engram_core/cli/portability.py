@@ -102,9 +102,35 @@ def restored(place: Place, id_: str | None, file: Path | None, *, replace: bool,
         raise InvalidInput("Say what to restore: the ID of an archived fact, or --backup FILE; one of the two.")
     with stages() as move:
         view = Engram.restore_backup(file, place.url, replace=replace, tombstones=tombstones, progress=move)
-    again = view["erased_again"]
-    line = f"{place.shown} is as of {view['manifest']['at']}; {again} facts erased since then were erased in it."
-    return Result({**view, "url": place.shown}, lambda paper: paper.line(line))
+    return Result({**view, "url": place.shown}, partial(_draw_restored, view=view, url=place.shown))
+
+
+_SPELLED = {
+    "grants_revoked": "grants revoked since stay revoked",
+    "grants_kept": "grants made since stay in force",
+    "members_changed": "memberships of groups are as they were left",
+    "private_changed": "scopes are private, or open, as they were left",
+    "holds_kept": "legal holds placed since stay in force",
+    "holds_released": "legal holds released since stay released",
+}
+_AS_OF_BACKUP = {
+    "nothing": "No store stood there",
+    "unreadable": "The store that stood there could not be read",
+    "another": "The store that stood there was another one",
+}
+
+
+def _draw_restored(paper: Paper, view: View, url: str) -> None:
+    paper.line(f"{url} is as of {view['manifest']['at']}.")
+    paper.line(f"{view['erased_again']} facts erased since then were erased in it.")
+    for name, count in view["kept"].items():
+        if count:
+            paper.line(f"{count} {_SPELLED[name]}.")
+    if view["replaced"] in _AS_OF_BACKUP:
+        paper.remark(
+            f"{_AS_OF_BACKUP[view['replaced']]}: grants, groups, private scopes and legal holds are as of the backup. "
+            "What was revoked since is in force again: look through `engram grants` and `engram holds`."
+        )
 
 
 def _draw_counts(paper: Paper, view: View, line: str) -> None:

@@ -25,7 +25,8 @@ class AuditEntry:
         operation: What was called, such as `recall`.
         scope: None for what concerns the whole store.
         by: `owner`, `grant 12` or `no grant`.
-        about: Of a change of access, what it changed, such as `user:bob read`.
+        about: Of a change of access, what it changed, such as `user:bob read`; of a hold its id; of a restored backup
+            the head of the audit that it replaced.
     """
 
     at: datetime

@@ -29,6 +29,8 @@ from engram_core.ports import Features, Indexed, Write
 
 SAMPLE: Final = 1_000
 """Texts that a receipt's search for residue looks for at most, evenly spread over all."""
+TOMBSTONES: Final = "tombstones"
+"""Selector of an erasure that repeats, in an older copy of a store, what was erased in the newer."""
 _VECTORS: Final = 32
 _PAGE: Final = 1_000
 _ATTEMPTS: Final = 8
@@ -142,7 +144,8 @@ def erase(
         for place in dict.fromkeys([*wanted.whole, *(part.scope for part in parts)]):
             warden.require(context, principal, "admin", place, now, "erase")
         held = holding.covering(context, [*reach.facts.values(), *reach.parents.values()], wanted.whole)
-        if held is not None:
+        # What was erased in a later life of this store is gone there; a hold of this copy's time brings nothing back.
+        if held is not None and wanted.selector != TOMBSTONES:
             raise holding.refusal(held, "erased")
         erasure_id = "" if dry_run else context.new_id()
         report = _report(context, reach, parts, erasure_id, principal, now, why, wanted.selector)
@@ -721,7 +724,7 @@ def reapply(context: Context, key: str, stones: Sequence[Tombstone]) -> int:
     ]
     if found:
         why = "It had been erased before this copy of the ledger was put in place."
-        erase(context, Wanted(tuple(found), "tombstones"), context.owner, context.clock(), reason=why)
+        erase(context, Wanted(tuple(found), TOMBSTONES), context.owner, context.clock(), reason=why)
     context.ledger.erasures.set_aside(own)
     return len(found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,3 +125,113 @@ def test_postgresql_is_backed_up_and_restored(postgres_url: str, tmp_path: Path)
     assert answers(postgres_url) == [kept]
     Engram.restore_backup(file, tmp_path / "two")
     assert len(answers(tmp_path / "two")) == 2
+
+
+def decided_since(url: Path | str, file: Path) -> str:
+    """A backup, and after it decisions of every kind; returns the id of the hold that was placed."""
+    with Engram.open(url) as engram:
+        for grantee in ("user:gone", "user:stays"):
+            engram.grant(grantee, "reader", ALICE)
+        engram.group_add("group:night", "user:left")
+        engram.set_private("acme/closed")
+        engram.set_private("acme/opened")
+        released = engram.hold("acme/over", reason="case 1")
+        engram.backup(file)
+        engram.revoke("user:gone", "reader", ALICE)
+        engram.grant("user:new", "reader", ALICE, max_trust=0.4, reason="joined")
+        engram.group_remove("group:night", "user:left")
+        engram.group_add("group:night", "user:joined")
+        engram.set_private("acme/opened", private=False)
+        engram.set_private(ALICE)
+        engram.release_hold(released.id)
+        return engram.hold(ALICE, reason="case 2").id
+
+
+def rights(engram: Engram) -> tuple[set[str], dict[str, frozenset[str]], set[str], list[str]]:
+    rules = engram.context.ledger.access.rules()
+    return (
+        {grant.grantee for grant in rules.grants},
+        dict(rules.members),
+        {scope.path for scope in rules.private},
+        [hold.id for hold in engram.holds()],
+    )
+
+
+@pytest.mark.parametrize("kind", ["directory", "postgresql"])
+def test_what_was_decided_since_stays_decided(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = tmp_path / "one" if kind == "directory" else request.getfixturevalue("postgres_url")
+    lived(url)
+    file = tmp_path / "b.engram"
+    placed = decided_since(url, file)
+    with Engram.open(url) as engram:
+        before, head = rights(engram), engram.audit_head()
+    done = Engram.restore_backup(file, url, replace=True)
+    with Engram.open(url) as engram:
+        assert rights(engram) == before
+        assert before[0] == {"user:stays", "user:new"}
+        assert before[3] == [placed]
+        (new,) = [one for one in engram.grants() if one.grantee == "user:new"]
+        assert (new.max_trust, new.reason) == (0.4, "joined")
+        checked = engram.verify()
+        assert checked.ok, checked.problems
+        (entry,) = [row.entry for row in engram.audit() if row.entry.about.startswith("replaced")]
+        assert entry.about == f"replaced {head.number}:{head.hash}"
+    assert done["replaced"] == "itself"
+    assert done["kept"] == {
+        "grants_revoked": 1, "grants_kept": 1, "members_changed": 2, "private_changed": 2, "holds_kept": 1,
+        "holds_released": 1,
+    }  # fmt: skip
+
+
+def test_a_store_that_is_older_than_the_backup_decides_nothing(tmp_path: Path) -> None:
+    lived(tmp_path / "one")
+    file, late = tmp_path / "b.engram", tmp_path / "late.engram"
+    with Engram.open(tmp_path / "one") as engram:
+        engram.grant("user:gone", "reader", ALICE)
+    shutil.copytree(tmp_path / "one", tmp_path / "older")
+    decided_since(tmp_path / "one", file)
+    with Engram.open(tmp_path / "one") as engram:
+        now = rights(engram)
+        engram.backup(late)
+    done = Engram.restore_backup(late, tmp_path / "older", replace=True)
+    assert (done["replaced"], done["kept"]) == ("itself", {})
+    with Engram.open(tmp_path / "older") as engram:
+        assert rights(engram) == now
+        assert "user:gone" not in now[0]
+
+
+def test_it_is_told_where_nobody_knows_what_was_decided_since(tmp_path: Path) -> None:
+    lived(tmp_path / "one")
+    file = tmp_path / "b.engram"
+    decided_since(tmp_path / "one", file)
+    done = Engram.restore_backup(file, tmp_path / "elsewhere")
+    assert (done["replaced"], done["kept"]) == ("nothing", {})
+    lived(tmp_path / "another")
+    done = Engram.restore_backup(file, tmp_path / "another", replace=True)
+    assert (done["replaced"], done["kept"]) == ("another", {})
+    for name in ("engram.db", "engram.db-wal", "engram.db-shm"):
+        (tmp_path / "one" / name).unlink(missing_ok=True)
+    (tmp_path / "one" / "engram.db").write_bytes(b"rubbish" * 1000)
+    done = Engram.restore_backup(file, tmp_path / "one", replace=True)
+    assert (done["replaced"], done["kept"]) == ("unreadable", {})
+    for place in ("elsewhere", "another", "one"):
+        with Engram.open(tmp_path / place) as engram:
+            assert rights(engram)[0] == {"user:gone", "user:stays"}
+
+
+def test_an_erasure_after_a_hold_was_released_is_repeated(tmp_path: Path) -> None:
+    kept, gone = lived(tmp_path / "one")
+    file = tmp_path / "b.engram"
+    with Engram.open(tmp_path / "one") as engram:
+        held = engram.hold(ALICE, reason="case 1")
+        engram.backup(file)
+        engram.release_hold(held.id)
+        engram.memory(ALICE).erase(gone)
+    done = Engram.restore_backup(file, tmp_path / "one", replace=True)
+    assert (done["erased_again"], done["kept"]["holds_released"]) == (1, 1)
+    assert answers(tmp_path / "one") == [kept]
+    # A copy that is put in place by hand has the hold, and the tombstones beside it.
+    stones = (tmp_path / "one" / "engram.db.tombstones").read_bytes()
+    Engram.restore_backup(file, tmp_path / "two")
+    (tmp_path / "two" / "engram.db.tombstones").write_bytes(stones)
+    assert answers(tmp_path / "two") == [kept]
