@@ -145,7 +145,7 @@ class SqlAuditBook:
         }
 
     def note_batch(
-        self, connection: Connection, batch: Batch, seq: int, links_after: int, swept: Mapping[str, Sequence[Any]]
+        self, connection: Connection, batch: Batch, seq: int, before: Mapping[str, int], swept: Mapping[str, Sequence[Any]]
     ) -> None:
         """Note what a commit wrote.
 
@@ -153,7 +153,7 @@ class SqlAuditBook:
             connection: The commit's transaction.
             batch: What was committed.
             seq: The sequence number its decisions carry.
-            links_after: The highest key of a link before it.
+            before: The highest keys of decisions and links before it.
             swept: Keys of rows that an erasure in it may have blanked or removed, by table.
         """
         entry = chain.entry_of(batch)
@@ -165,12 +165,13 @@ class SqlAuditBook:
             touched["episodes"] = [batch.episode.id]
         touched |= {table: [*keys, *touched.get(table, ())] for table, keys in swept.items()}
         sealed = sealing.digests(connection, self._key, touched)
-        for table, is_new, mark in (
-            ("decisions", batch.decisions, ("o.seq=?", seq)),
-            ("links", batch.links, ("o.id>?", links_after)),
+        # By the key, which has an index: looking for `seq` alone would read every decision there is.
+        for table, is_new, mark, value in (
+            ("decisions", batch.decisions, " AND o.seq=?", (seq,)),
+            ("links", batch.links, "", ()),
         ):
             if is_new:
-                fresh = sealing.found(connection, self._key, table, mark[0], (mark[1],))
+                fresh = sealing.found(connection, self._key, table, f"o.id>?{mark}", (before[table], *value))
                 sealed[table] = sealed.get(table, {}) | fresh
         self._append(connection, [(entry, part) for part in _parts(sealed)])
 

@@ -268,7 +268,7 @@ class SqlLedger:
             self._logbook.flush()  # what is recorded later, it could not blank
         try:
             with self._mapped(), self._engines.writer.begin() as connection:
-                before = writing.last_link(connection) if batch.links else 0
+                before = writing.last_keys(connection)
                 swept = self.audit.rows_of(connection, batch.scope) if batch.erasure is not None else {}
                 seq = writing.apply(connection, batch)
                 self.audit.note_batch(connection, batch, seq, before, swept)

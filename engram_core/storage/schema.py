@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0010"
+HEAD = "0011"
 """The newest migration; a test keeps it equal to the scripts' head."""
 
 metadata = MetaData(
@@ -194,7 +194,7 @@ decisions = Table(
     Column("seq", BigInteger, nullable=False),
     Column("scope_id", ForeignKey("scopes.id"), nullable=False, index=True),
     Column("fact_id", String(36), index=True),
-    Column("episode_id", String(36)),
+    Column("episode_id", String(36), index=True),
     Column("action", String(20), nullable=False),
     Column("principal", String(200), nullable=False),
     Column("at", Float, nullable=False),

@@ -403,9 +403,10 @@ def _save_links(connection: Connection, scope: int, links: Sequence[Link]) -> No
         connection.execute(insert(t.links), rows)
 
 
-def last_link(connection: Connection) -> int:
-    """The highest key of a link; 0 if there is none. Links of one moment come from one writer: it holds the counter."""
-    return int(connection.execute(select(func.coalesce(func.max(t.links.c.id), 0))).scalar_one())
+def last_keys(connection: Connection) -> dict[str, int]:
+    """The highest keys of decisions and links; what a commit appends comes after them."""
+    (row,) = _run(connection, "SELECT (SELECT MAX(id) FROM decisions), (SELECT MAX(id) FROM links)", ())
+    return {"decisions": row[0] or 0, "links": row[1] or 0}
 
 
 def park(connection: Connection, scope: int, item: Parked) -> None:
