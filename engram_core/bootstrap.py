@@ -25,7 +25,7 @@ from engram_core.domain.errors import (
 from engram_core.domain.guard import Guard
 from engram_core.domain.scope import Scope
 from engram_core.domain.server import ChromaServer
-from engram_core.engram import DEFAULT_EXACT_LIMIT, DEFAULT_URL, Engram
+from engram_core.engram import DEFAULT_EXACT_LIMIT, DEFAULT_OWNER, DEFAULT_URL, Engram
 from engram_core.operations.background import Worker
 from engram_core.operations.compare import Question
 from engram_core.operations.context import Context
@@ -257,6 +257,23 @@ def migrate_store(
         now_is.close()
 
 
+def owner_of(url: str) -> str:
+    """The owner of the store at a URL; the one that a new store would have where there is none, or it is damaged."""
+    from engram_core.storage.ledger import SqlLedger  # noqa: PLC0415
+
+    address, beside = _address(url)
+    if url == MEMORY_URL or (beside is not None and not (Path(url) / "engram.db").is_file()):
+        return DEFAULT_OWNER
+    try:
+        ledger = SqlLedger(address)
+    except StoreUnavailable:
+        return DEFAULT_OWNER
+    try:
+        return ledger.setting("owner") or DEFAULT_OWNER
+    finally:
+        ledger.close()
+
+
 def back_up(url: str, path: str, progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
     """Write a backup of the ledger at a database URL; see `Engram.backup`."""
     from engram_core.storage import backup  # noqa: PLC0415
@@ -367,7 +384,7 @@ def _reader(ledger: Ledger, asked: Sequence[Question]) -> Context:
     finder = LedgerFinder(
         ledger, place=None, dimension=lambda: known.dimension, fingerprint=lambda: known.name, exact_limit=0
     )
-    return _context(ledger, finder, known, ledger.setting("owner") or "user:owner")
+    return _context(ledger, finder, known, ledger.setting("owner") or DEFAULT_OWNER)
 
 
 def _indexed(

@@ -61,6 +61,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DEFAULT_URL = "./.engram"
+DEFAULT_OWNER = "user:owner"
 DEFAULT_EXACT_LIMIT = 2_000
 MAX_LIST = 10_000
 
@@ -92,7 +93,7 @@ class Engram(StorePrivacy):
         model: Any = None,
         reranker: Any = None,
         token_counter: Any = None,
-        owner: str = "user:owner",
+        owner: str = DEFAULT_OWNER,
         guards: Sequence[Guard] = (),
         audit: str = "batched",
         exact_limit: int = DEFAULT_EXACT_LIMIT,

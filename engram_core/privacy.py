@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from engram_core.domain.errors import FactNotFound, InvalidInput
+from engram_core.domain.errors import AccessDenied, FactNotFound, InvalidInput
 from engram_core.domain.message import aware
 from engram_core.domain.scope import Scope
 from engram_core.keeping import Hold
@@ -62,14 +62,20 @@ class StorePrivacy(StorePortability):
         Raises:
             InvalidScope, InvalidInput: Neither a scope nor a subject, or one that is malformed.
             OnHold: Something of it is under a legal hold; nothing was erased.
-            AccessDenied: The principal may not administer a scope concerned.
+            AccessDenied: The principal may not administer a scope concerned; or is not the owner and names no scope.
             StoreUnavailable: The ledger is out of order.
         """
         context = self.context
         where = Scope.coerce(scope) if scope is not None else None
         if where is None and subject is None:
             raise InvalidInput("erase() needs a scope or a subject. Erasing a whole store is deleting its directory.")
-        at = _moment(now, context)
+        at, who = _moment(now, context), principal or self.owner
+        # Before anything is looked for: a refusal must not tell whether it is there.
+        if where is not None:
+            warden.require(context, who, "admin", where, at, "erase")
+        elif who != self.owner:
+            why = "only the store's owner erases wherever something stands; name a scope"
+            raise AccessDenied(who, "admin", "the store", why)
         if subject is not None:
             ids = context.ledger.erasures.about(_subject(subject), where)
             if where is not None and not below:
@@ -80,7 +86,6 @@ class StorePrivacy(StorePortability):
             known = [state.scope for state in context.ledger.scopes()]
             whole = tuple(one for one in known if one == where or (below and where.contains(one)))
             wanted = erasing.Wanted((), "scope", whole)
-        who = principal or self.owner
         return erasing.erase(context, wanted, who, at, reason=reason, dry_run=dry_run, progress=progress)
 
     def erasures(self, limit: int = 100) -> list[dict[str, Any]]:

@@ -98,7 +98,7 @@ def grants(
     who: Annotated[str | None, typer.Option("--to", metavar="WHO", help="Only those made to this one.")] = None,
 ) -> Result:
     """List the store's grants and private scopes."""
-    with place.open() as engram:
+    with place.owned("lists grants") as engram:
         found = engram.grants(scope, principal=who)
         private = engram.private_scopes()
     view = {"grants": [one.to_dict() for one in found], "private": private}
@@ -121,7 +121,7 @@ def remove(place: Place, group: Group, who: One) -> Result:
 @command(groups, "list")
 def list_(place: Place) -> Result:
     """List the groups and their members."""
-    with place.open() as engram:
+    with place.owned("lists groups") as engram:
         view = {"groups": engram.groups()}
     rows = [{"group": group, "members": ", ".join(members)} for group, members in view["groups"].items()]
 
@@ -163,14 +163,14 @@ def break_glass(
     minutes: Annotated[float, typer.Option("--minutes", help="How long, at most a day.")] = 60.0,
 ) -> Result:
     """Let the owner read in a private scope for a while; the audit notes it as an alarm."""
-    with place.open() as engram:
+    with place.owned("breaks the glass") as engram:
         made = engram.break_glass(scope, reason=reason, minutes=minutes)
     return Result({"grants": [made.to_dict()]}, lambda paper: paper.line(str(made)))
 
 
 def who_can(place: Place, verb: Verb, scope: ScopeArgument) -> Result:
     """List every principal that may do something in a scope, and by what."""
-    with place.open() as engram:
+    with place.owned("asks who can do what") as engram:
         found = engram.who_can(verb, scope)
     view = {"verb": verb, "scope": scope, "principals": found}
     rows = [{"principal": name, "by": by} for name, by in found.items()]
@@ -185,7 +185,7 @@ def who_can(place: Place, verb: Verb, scope: ScopeArgument) -> Result:
 
 def why(place: Place, who: One, verb: Verb, scope: ScopeArgument) -> Result:
     """Say whether a principal may do something, and by which grants; or what is missing. Exit code 1: it may not."""
-    with place.open() as engram:
+    with place.owned("asks why somebody may") as engram:
         found = engram.why(who, verb, scope)
     return Result(found.to_dict(), lambda paper: paper.line(str(found)), FINE if found else PROBLEMS)
 
@@ -218,7 +218,7 @@ def audit(
     limit: Annotated[int, typer.Option("--limit", "-n", help="Entries at most, 1 to 10000.")] = 50,
 ) -> Result:
     """List what was done and refused, newest first: who, what, where, on which facts, by which grant."""
-    with place.open() as engram:
+    with place.owned("reads the audit") as engram:
         rows = engram.audit(scope, principal=who, verb=verb, decision=decision, since=since, before=before, limit=limit)
         view = {"head": str(engram.audit_head()), "entries": [row.to_dict() for row in rows]}
     return Result(view, partial(_audit, view=view))
@@ -234,7 +234,7 @@ def verify(
     from engram_core.cli.progress import bar  # noqa: PLC0415
 
     wanted = _head(expect) if expect is not None else None
-    with place.open() as engram, bar("Checking") as move:
+    with place.owned("verifies a store") as engram, bar("Checking") as move:
         found = engram.verify(expect=wanted, progress=move)
     view = {"store": place.shown, **found.to_dict()}
     return Result(view, partial(_verified, view=view), FINE if found.ok else PROBLEMS)

@@ -335,7 +335,7 @@ def nights(
     """List the latest nights and what they did."""
     from engram_core.cli import render  # noqa: PLC0415
 
-    with place.open() as engram:
+    with place.owned("lists nights") as engram:
         view = {"store": place.shown, "nights": engram.nights(limit)}
     return Result(view, partial(render.nights, view=view))
 
@@ -372,7 +372,7 @@ def doctor(place: Place) -> Result:
     """Examine a store. Exit code 0: healthy; 1: problems found, and what to do about them."""
     from engram_core.cli import render, views  # noqa: PLC0415
 
-    with place.open() as engram:
+    with place.owned("examines a store") as engram:
         # An index that cannot be opened says so only once somebody tried.
         engram.flush(PATIENCE_S)
         view = views.diagnosed(place.shown, engram.doctor())
@@ -391,6 +391,7 @@ def reindex(
     from engram_core.cli.progress import bar  # noqa: PLC0415
 
     done: dict[str, Any] = {}
+    place.check_owner("rebuilds the index")
     if embed:
         from engram_core.bootstrap import reembed  # noqa: PLC0415
 
@@ -446,16 +447,17 @@ def _memory(place: Place, scope: str, *, create: bool = False) -> Iterator[Memor
 def memory_of(place: Place, id_: str) -> Iterator[Memory]:
     """The memory of the scope a recall or fact belongs to."""
     with place.open() as engram:
-        yield engram.memory(_scope_of(engram, id_, place.principal), principal=place.principal)
+        yield engram.memory(scope_of(engram, id_, place.principal), principal=place.principal)
 
 
-def _scope_of(engram: Engram, id_: str, principal: str | None) -> str:
+def scope_of(engram: Engram, id_: str, principal: str | None, verb: str = "read") -> str:
+    """The scope a recall or fact belongs to. Raises FactNotFound, also where the principal may not do `verb`."""
     from engram_core.domain.errors import FactNotFound  # noqa: PLC0415
 
     ledger = engram.context.ledger
     found = [recall.scope for recall in (ledger.recall(id_),) if recall] or [fact.scope for fact in ledger.facts([id_])]
     # Whether it is there is no business of somebody who may not read it.
-    if not found or (principal is not None and not engram.why(principal, "read", found[0])):
+    if not found or (principal is not None and not engram.why(principal, verb, found[0])):
         raise FactNotFound(f"{id_!r} is neither a fact nor a recall of this store. `engram list SCOPE` shows facts.")
     return found[0].path
 

@@ -82,6 +82,39 @@ class Place:
 
         return Engram.open(self.url, index=self.index)
 
+    def owned(self, doing: str, *, create: bool = False) -> Engram:
+        """Open the store for what concerns it as a whole, which is its owner's.
+
+        Args:
+            doing: What the owner alone does, such as `lists holds`.
+            create: Make it if there is none.
+
+        Raises:
+            ChangeRefused: `--principal` names somebody else.
+        """
+        if not create:
+            self.check()
+        self.check_owner(doing)
+        return self.open(create=create)
+
+    def check_owner(self, doing: str, url: str | None = None) -> None:
+        """Raise ChangeRefused unless the owner acts, of this store or of the one at `url`."""
+        if self.principal is None:
+            return
+        from engram_core.bootstrap import owner_of  # noqa: PLC0415
+        from engram_core.domain.errors import ChangeRefused  # noqa: PLC0415
+
+        owner = owner_of(url or self.url)
+        if self.principal != owner:
+            raise ChangeRefused(
+                f"Only the owner, {owner}, {doing}, which concerns the whole store: {self.principal} may not. Leave "
+                "out --principal to act as the owner."
+            )
+
+    def is_owner(self, engram: Engram) -> bool:
+        """Whether the owner acts."""
+        return self.principal in (None, engram.owner)
+
     def check(self) -> None:
         """Raise StoreUnavailable if this is a directory without a store."""
         from engram_core.domain.errors import StoreUnavailable  # noqa: PLC0415

@@ -34,8 +34,12 @@ def gaps(
     """List what memory should have known: the questions, the lapses that showed them, and what became of them."""
     from engram_core.operations.reflect import told  # noqa: PLC0415
 
-    with place.open() as engram:
-        view = {"store": place.shown, "gaps": [told(gap) for gap in engram.gaps(scope, state=state, limit=limit)]}
+    with place.open() if scope is not None else place.owned("lists the gaps of every scope") as engram:
+        if scope is None or place.is_owner(engram):
+            found = engram.gaps(scope, state=state, limit=limit)
+        else:
+            found = engram.memory(scope, principal=place.principal).gaps(state=state, limit=limit)
+    view = {"store": place.shown, "gaps": [told(gap) for gap in found]}
     return Result(view, partial(_listed, view=view))
 
 

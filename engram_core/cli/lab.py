@@ -63,7 +63,7 @@ def run_(
     suite = workshop.suite(tasks or (), data=data, questions=questions)
     setup = Setup(seed=seed, rule=rule, starts=starts, controls=not alone)  # type: ignore[arg-type]  # checked there
     budget = Budget(evaluations, minutes * 60 if minutes is not None else None)
-    with place.open(create=True) as engram, stages() as move:
+    with place.owned("searches for designs", create=True) as engram, stages() as move:
         report = workshop.search(engram, suite, budget, setup, run=resume, progress=move)
     return Result(report, partial(_draw_report, report=report))
 
@@ -75,7 +75,7 @@ def archive(
     limit: Annotated[int, typer.Option("--limit", "-n", help="Designs at most, the fittest first.")] = 20,
 ) -> Result:
     """List the designs that were tried, fittest first, failed ones included."""
-    with place.open() as engram:
+    with place.owned("lists designs") as engram:
         book = engram.context.ledger.designs
         trials = book.trials(run=run, split="dev")
         best = {trial.design: trial for trial in sorted(trials, key=lambda trial: trial.fitness)}
@@ -102,7 +102,7 @@ def lineage(place: Place, design: DesignId, plot: Plot = None) -> Result:
     """Show what a design descends from, oldest first."""
     from engram_core.lab.archive import lineage as ancestors  # noqa: PLC0415
 
-    with place.open() as engram:
+    with place.owned("lists designs") as engram:
         book = engram.context.ledger.designs
         spec = _design(book, design)
         found = ancestors(book, spec.id)
@@ -121,7 +121,7 @@ def diff(place: Place, one: DesignId, other: DesignId) -> Result:
     """Show how two designs differ, operator by operator."""
     from engram_core.lab.archive import diff as difference  # noqa: PLC0415
 
-    with place.open() as engram:
+    with place.owned("compares designs") as engram:
         book = engram.context.ledger.designs
         left, right = _design(book, one), _design(book, other)
     view = {"one": left.id, "other": right.id, "diff": difference(left, right)}
@@ -138,7 +138,7 @@ def frontier(
     """Show score against tokens of one task: the designs that nothing beats in both."""
     from engram_core.lab.archive import frontier as points_of  # noqa: PLC0415
 
-    with place.open() as engram:
+    with place.owned("lists designs") as engram:
         points = points_of(engram.context.ledger.designs.trials(split=split), task)
     rows = [
         {"id": point.design, "score": point.score, "tokens": point.tokens, "on_frontier": point.on_frontier}

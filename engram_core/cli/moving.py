@@ -31,6 +31,8 @@ def migrate(
 
     if place.is_chosen:
         raise InvalidInput("`engram migrate` names both stores itself: SOURCE and TARGET, without --store.")
+    for store in (source, target):
+        place.check_owner("copies a store", store)
     with stages() as move:
         report = Engram.migrate(source, target, index=place.index, dry_run=dry_run, progress=move)
     view = {"source": Place(source).shown, "target": Place(target).shown, **report}

@@ -85,7 +85,7 @@ def backup(place: Place, file: _File) -> Result:
     """Write a consistent copy of the store into one file, with a manifest; programs may go on using the store."""
     from engram_core.cli.progress import stages  # noqa: PLC0415
 
-    with place.open() as engram, stages() as move:
+    with place.owned("backs up a store") as engram, stages() as move:
         manifest = engram.backup(file, progress=move)
     view = {"store": place.shown, "file": str(file), **manifest}
     line = f"{file}: {sum(manifest['rows'].values()):,} rows, digest {manifest['digest']}"
@@ -100,6 +100,7 @@ def restored(place: Place, id_: str | None, file: Path | None, *, replace: bool,
 
     if file is None or id_ is not None:
         raise InvalidInput("Say what to restore: the ID of an archived fact, or --backup FILE; one of the two.")
+    place.check_owner("restores a store")
     with stages() as move:
         view = Engram.restore_backup(file, place.url, replace=replace, tombstones=tombstones, progress=move)
     return Result({**view, "url": place.shown}, partial(_draw_restored, view=view, url=place.shown))

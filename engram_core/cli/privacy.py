@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from engram_core.cli.paper import Paper
 
 View = dict[str, Any]
+_LIKE_AN_ID = re.compile(r"[0-9a-z]{6,10}(?:-[0-9a-z]{3,5}){3}-(?=.*[0-9].*[0-9])[0-9a-z]{9,15}", re.IGNORECASE)
+"""A fact's id, or one with a few letters wrong, missing or too many."""
 _Why = Annotated[str | None, typer.Option("--reason", help="Why, for the receipt.")]
 
 
@@ -46,6 +49,7 @@ def erase(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Erase; without it and --dry-run nothing is done.")] = False,
 ) -> Result:
     """Erase facts for good, with all that came from them. Exit code 1: bytes are left somewhere."""
+    from engram_core.cli.app import scope_of  # noqa: PLC0415
     from engram_core.cli.progress import stages  # noqa: PLC0415
     from engram_core.domain.errors import FactNotFound, InvalidInput  # noqa: PLC0415
 
@@ -55,15 +59,15 @@ def erase(
         raise InvalidInput("Erasing cannot be undone. --dry-run shows what would go, --yes erases it.")
     with place.open() as engram, stages() as move:
         if ids:
-            found = engram.context.ledger.facts(ids[:1])
-            if not found:
-                raise FactNotFound(f"No fact {ids[0]!r} is in this store.")
-            memory = engram.memory(found[0].scope, principal=place.principal)
+            memory = engram.memory(scope_of(engram, ids[0], place.principal, "admin"), principal=place.principal)
             report = memory.erase(ids=ids, reason=reason, dry_run=dry_run, progress=move)
         else:
             report = engram.erase(
                 scope, subject=subject, reason=reason, principal=place.principal, dry_run=dry_run, progress=move
             )
+    if report.state == "nothing":
+        what = f"about {subject!r}" if subject else f"in {scope}"
+        raise FactNotFound(f"Nothing was found {what}; nothing was erased. `engram list` shows what is there.")
     view = {"store": place.shown, **report.to_dict()}
     is_clean = dry_run or (report.state == "done" and report.residue.get("verdict") != "FOUND")
     return Result(view, partial(_draw_erasure, view=view), FINE if is_clean else PROBLEMS)
@@ -79,7 +83,7 @@ def erasures(
     """List erasures with their receipts, newest first."""
     from engram_core.domain.errors import InvalidInput  # noqa: PLC0415
 
-    with place.open() as engram:
+    with place.owned("lists erasures") as engram:
         lifted = engram.lift_tombstones(lift) if lift else 0
         if lift and not lifted:
             raise InvalidInput(f"No tombstone of an erasure {lift!r} is in force. `engram erasures` lists erasures.")
@@ -100,7 +104,7 @@ def residue(
     texts = [line for line in sys.stdin.read().splitlines() if line.strip()] if text == "-" else [text]
     from engram_core.cli.progress import bar  # noqa: PLC0415
 
-    with place.open() as engram, bar("Searching") as move:
+    with place.owned("searches the files") as engram, bar("Searching") as move:
         found = engram.find_residue(texts, paths=files or (), progress=move)
     view = {"store": place.shown, **found.to_dict()}
     return Result(view, partial(_draw_residue, view=view), FINE if view["verdict"] == "REMOVED" else PROBLEMS)
@@ -112,14 +116,25 @@ def hold(
     reason: Annotated[str, typer.Option("--reason", help="Why, such as the name of the case.")],
 ) -> Result:
     """Put a scope or a fact under a legal hold: nothing erases or archives it."""
+    from engram_core.cli.app import scope_of  # noqa: PLC0415
+    from engram_core.domain.scope import Scope  # noqa: PLC0415
+
     with place.open() as engram:
-        facts = engram.context.ledger.facts([what])
-        if facts:
-            placed = engram.memory(facts[0].scope, principal=place.principal).hold(what, reason=reason)
+        if _LIKE_AN_ID.fullmatch(what) and not engram.context.ledger.scopes([Scope.coerce(what)]):
+            # A scope of that name would be held in silence, and the fact erased in the next night.
+            memory = engram.memory(scope_of(engram, what, place.principal, "admin"), principal=place.principal)
+            placed = memory.hold(what, reason=reason)
         else:
             placed = engram.hold(what, reason=reason, principal=place.principal)
-    view = {"id": placed.id, "scope": placed.scope.path, "fact_id": placed.fact_id, "reason": placed.reason}
-    return Result(view, lambda paper: paper.line(f"{placed.id}\t{placed.fact_id or placed.scope}\t{placed.reason}"))
+        is_empty = placed.fact_id is None and not engram.context.ledger.screening.stored(placed.scope, limit=1)
+    view = {
+        "id": placed.id,
+        "scope": placed.scope.path,
+        "fact_id": placed.fact_id,
+        "reason": placed.reason,
+        "is_empty": is_empty,
+    }
+    return Result(view, partial(_draw_hold, view=view))
 
 
 def holds(
@@ -127,7 +142,7 @@ def holds(
     show_all: Annotated[bool, typer.Option("--all", "-a", help="Also holds that were released.")] = False,
 ) -> Result:
     """List legal holds."""
-    with place.open() as engram:
+    with place.owned("lists holds") as engram:
         found = engram.holds(released=show_all)
     rows = [
         {
@@ -215,6 +230,12 @@ def _draw_residue(paper: Paper, view: View) -> None:
     for path, why in view["unreadable"].items():
         paper.line(f"{path}\t{why}")
     paper.remark(f"{view['verdict']}: {view['files']} files, {view['bytes']:,} bytes searched.")
+
+
+def _draw_hold(paper: Paper, view: View) -> None:
+    paper.line(f"{view['id']}\t{view['fact_id'] or view['scope']}\t{view['reason']}")
+    if view["is_empty"]:
+        paper.remark(f"Nothing is stored in {view['scope']} yet: the hold covers what will be. Is the path right?")
 
 
 def _draw_holds(paper: Paper, view: View) -> None:

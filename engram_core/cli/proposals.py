@@ -12,6 +12,7 @@ from engram_core.cli.command import Place, Result, command
 if TYPE_CHECKING:
     from engram_core.cli.paper import Paper
     from engram_core.domain.proposal import Proposal
+    from engram_core.engram import Engram
 
 View = dict[str, Any]
 ProposalId = Annotated[str, typer.Argument(metavar="ID", help="A proposal's id.")]
@@ -27,8 +28,10 @@ def proposals(
     limit: Annotated[int, typer.Option("--limit", "-n", help="Proposals at most, newest first.")] = 20,
 ) -> Result:
     """List what was proposed, and what became of it."""
-    with place.open() as engram:
+    with place.open() if scope is not None else place.owned("lists the proposals of every scope") as engram:
         found = engram.proposals(scope, status=status, limit=limit)
+        if scope is not None and not place.is_owner(engram):
+            found = _theirs(engram, scope, place.principal or engram.owner, found)
     view = {"proposals": [item.to_dict() for item in found]}
     return Result(view, partial(_draw, rows=[_row(item) for item in found]))
 
@@ -68,6 +71,15 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `engram`."""
     for function in (proposals, approve, reject, rollback):
         command(app)(function)
+
+
+def _theirs(engram: Engram, scope: str, principal: str, found: list[Proposal]) -> list[Proposal]:
+    """Those that somebody may decide. Raises AccessDenied if that is none of the scope asked for."""
+    from engram_core.domain.errors import AccessDenied  # noqa: PLC0415
+
+    if not engram.why(principal, "curate", scope):
+        raise AccessDenied(principal, "curate", scope)
+    return [item for item in found if engram.why(principal, "curate", item.scope)]
 
 
 def _decided(done: Proposal) -> Result:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from engram_core.cli.command import Place, Result, command
-
-if TYPE_CHECKING:
-    from engram_core.domain.fact import Fact
-    from engram_core.engram import Memory
 
 quarantine = typer.Typer(
     name="quarantine",
@@ -36,8 +32,13 @@ def list_(
     """List the facts that wait in quarantine, oldest first."""
     from engram_core.cli import render, views  # noqa: PLC0415
 
-    with place.open() as engram:
-        view = views.listed(scope or "every scope", engram.quarantined(scope, limit=limit, after=after), limit)
+    with place.open() if scope is not None else place.owned("lists what waits in every scope") as engram:
+        if scope is None or place.is_owner(engram):
+            found = engram.quarantined(scope, limit=limit, after=after)
+        else:
+            memory = engram.memory(scope, principal=place.principal)
+            found = memory.list(status="quarantined", limit=limit, after=after)
+    view = views.listed(scope or "every scope", found, limit)
     return Result(view, partial(render.listed, view=view))
 
 
@@ -61,12 +62,8 @@ def vouch(place: Place, id_: FactId, reason: Why = None) -> Result:
 
 def _done(place: Place, id_: str, verb: str, change: Any) -> Result:
     from engram_core.cli import render, views  # noqa: PLC0415
-    from engram_core.domain.errors import FactNotFound  # noqa: PLC0415
+    from engram_core.cli.app import memory_of  # noqa: PLC0415
 
-    with place.open() as engram:
-        found: list[Fact] = engram.context.ledger.facts([id_])
-        if not found:
-            raise FactNotFound(f"{id_!r} is no fact of this store. `engram quarantine list` shows what waits.")
-        memory: Memory = engram.memory(found[0].scope, principal=place.principal)
+    with memory_of(place, id_) as memory:
         view = views.changed(change(memory))
     return Result(view, partial(render.changed, view=view, verb=verb))

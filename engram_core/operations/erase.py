@@ -46,7 +46,8 @@ class ErasureReport:
 
     Attributes:
         id: UUIDv7; tombstones name it. Empty for a rehearsal.
-        state: `planned` (a rehearsal), `done`, or `begun` when bytes are left that the next opening removes.
+        state: `planned` (a rehearsal), `done`, `begun` when bytes are left that the next opening removes, or `nothing`
+            where nothing of it is there: then no receipt is kept.
         facts: Ids of the facts that become stubs, by why they go: `asked`, `version` (what one superseded), `derived`
             (rests on one), `same` (stands for one, or one for it), `ended` (a consolidated fact without its originals).
         rebuilt: Ids of consolidated facts that are made anew from their other originals.
@@ -143,6 +144,8 @@ def erase(
         # Who may not erase learns nothing of holds either.
         for place in dict.fromkeys([*wanted.whole, *(part.scope for part in parts)]):
             warden.require(context, principal, "admin", place, now, "erase")
+        if not parts:
+            return replace(_report(context, reach, parts, "", principal, now, why, wanted.selector), state="nothing")
         held = holding.covering(context, [*reach.facts.values(), *reach.parents.values()], wanted.whole)
         # What was erased in a later life of this store is gone there; a hold of this copy's time brings nothing back.
         if held is not None and wanted.selector != TOMBSTONES:
