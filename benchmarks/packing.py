@@ -4,7 +4,8 @@
 
 For 128 to 1,024 tokens: the share of the evidence in what `recall(max_tokens=...)` shows, and the share of questions
 all of whose gold answer's content words stand in its text. Beside it, in one run and inside the same fence: Engram's
-own ranking packed in rank order, and plain vector search over `Speaker: words`. Adversarial questions are left out.
+own ranking packed in rank order without any days, and plain vector search over `Speaker: words`. Adversarial questions
+are left out.
 """
 
 from __future__ import annotations

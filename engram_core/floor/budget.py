@@ -23,6 +23,8 @@ Count = Callable[[str], int]
 TIGHT: Final = "token_budget"
 LENGTH_COST: Final = 0.05
 """Score that a line e times as long has to have more, where not all fit; chosen on development conversations."""
+BRIEF: Final = 192
+"""Tokens of a budget below which days are written only for who asks about time: each one takes a third of a line."""
 LEAST_WORDS: Final = 4
 """Distinct words that a statement has at least to be left out for saying nothing new."""
 
@@ -88,7 +90,8 @@ class Limits:
         now: For validity.
         kinds: Only these kinds; empty for all.
         query: A fact that says just this is dropped: the question is no answer to itself.
-        is_dated: Show every fact's day; otherwise only where the words need it ("yesterday").
+        is_dated: Show every fact's day; otherwise only where the words need it ("yesterday"), and not even there where
+            `max_tokens` is less than `BRIEF`.
         is_cited: Put a marker before every line and ask the model to cite them.
     """
 
@@ -316,7 +319,8 @@ def _heading(day: date, others: Collection[date]) -> str:
 
 
 def _needs_day(fact: Fact, limits: Limits) -> bool:
-    return limits.is_dated or RELATIVE_TIME.search(fact.text) is not None
+    is_roomy = limits.max_tokens >= BRIEF
+    return limits.is_dated or (is_roomy and RELATIVE_TIME.search(fact.text) is not None)
 
 
 def _render(lines: Sequence[Line], ranked: Sequence[Ranked], marker: str, limits: Limits) -> str:

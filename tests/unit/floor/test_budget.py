@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engram_core import Fact, MemoryPolicy, Origin, Scope
-from engram_core.floor.budget import Limits, Ranked, pack
+from engram_core.floor.budget import BRIEF, Limits, Ranked, pack
 from engram_core.models.tokens import estimate
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
@@ -96,3 +96,11 @@ def test_what_binds_a_merged_fact_binds_its_originals():
     expired = replace(fact(100, "all of it"), valid_until=NOW)
     packed = pack([merged(1.0, 1, expired)], limits(), MemoryPolicy(), "0" * 8, len)
     assert [reason.rule for _, reason in packed.dropped] == ["expired"]
+
+
+def test_in_a_brief_text_days_are_written_only_for_who_asks_about_time():
+    items = ranked(fact(1, "we met yesterday", 1))
+    for tokens, lines in ((BRIEF, ["9 Jan 2026", "we met yesterday"]), (BRIEF - 1, ["we met yesterday"])):
+        packed = pack(items, limits(tokens=tokens, is_dated=False), MemoryPolicy(), "0" * 8, len)
+        assert packed.text.split("\n")[1:-1] == lines
+    assert "9 Jan 2026" in pack(items, limits(tokens=BRIEF - 1), MemoryPolicy(), "0" * 8, len).text
