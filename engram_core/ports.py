@@ -995,12 +995,31 @@ class Snapshot(Protocol):
         ...
 
 
+class Uncounted(NamedTuple):
+    """What a scope's statistics miss: originals that take their merged facts' place, less those merged facts.
+
+    Attributes:
+        facts, body_words, context_words: To be added to the scope's own; each may be negative.
+        body_df, context_df: To be added to its frequencies, (stems,).
+    """
+
+    facts: int
+    body_words: int
+    context_words: int
+    body_df: NDArray[np.float32]
+    context_df: NDArray[np.float32]
+
+
 class Gathered(NamedTuple):
-    """Facts as `measure.columns.Columns`, and how often each stem occurs in bodies and context texts, (n, stems)."""
+    """Facts as `measure.columns.Columns`, and how often each stem occurs in bodies and context texts, (n, stems).
+
+    `uncounted` is None where no merged fact gave way to its originals.
+    """
 
     columns: Any
     body_counts: NDArray[np.float32]
     context_counts: NDArray[np.float32]
+    uncounted: Uncounted | None = None
 
 
 class Finder(Protocol):

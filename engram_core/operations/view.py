@@ -21,7 +21,7 @@ from engram_core.measure import marks, words
 from engram_core.measure.columns import NO_MEMBERS, Columns, columns_of, members_of, united, vectors
 from engram_core.operations.context import Context
 from engram_core.operations.learned import Learnt
-from engram_core.ports import Indexed, LanguageModel, ScopeState, Snapshot
+from engram_core.ports import Indexed, LanguageModel, ScopeState, Snapshot, Uncounted
 
 MAX_RARE_STEMS = 8
 MAX_TOGETHER = 4
@@ -44,7 +44,8 @@ class Part:
     columns: Columns
     body_counts: Floats
     context_counts: Floats
-    is_complete: bool
+    uncounted: Uncounted | None = None
+    is_complete: bool = False
 
 
 @dataclass(slots=True)
@@ -189,6 +190,8 @@ class ScopedView:
                     [np.count_nonzero(part.body_counts, axis=0), np.count_nonzero(part.context_counts, axis=0)]
                 )
             sizes += _sizes(state, part)
+            if part.uncounted is not None:
+                frequencies += np.stack([part.uncounted.body_df, part.uncounted.context_df])
             parts.append(part)
         if not parts:
             empty = np.zeros((0, len(stems)), dtype=np.float32)
@@ -234,7 +237,7 @@ class ScopedView:
         # The index may be behind and the full text is only a hint: nothing counts until the ledger's own row agrees.
         with self._timed("ledger"):
             gathered = finder.gather(state, found, ask.stems, WITH_NEIGHBOURS)
-        return Part(*gathered, is_complete=False)
+        return Part(*gathered)
 
 
 def _sizes(state: ScopeState, part: Part) -> tuple[int, int, int]:
@@ -242,7 +245,11 @@ def _sizes(state: ScopeState, part: Part) -> tuple[int, int, int]:
     if part.is_complete:
         columns = part.columns
         return len(columns), int(columns.body_length.sum()), int(columns.context_length.sum())
-    return state.recallable, state.body_words, state.context_words
+    own = (state.recallable, state.body_words, state.context_words)
+    if part.uncounted is None:
+        return own
+    facts, body_words, context_words = (a + b for a, b in zip(own, part.uncounted[:3], strict=True))
+    return facts, body_words, context_words
 
 
 def _statistics(sizes: NDArray[np.int64], frequencies: Floats) -> Statistics:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from engram_core.domain.errors import EngramError
 from engram_core.domain.fact import RECALLABLE
 from engram_core.measure.columns import NO_MEMBERS, Columns, members_of
-from engram_core.ports import Gathered, Indexed, Ledger, ScopeState
+from engram_core.ports import Gathered, Indexed, Ledger, ScopeState, Uncounted
 from engram_core.storage.codec import unspaced
 
 logger = logging.getLogger("engram")
@@ -252,16 +252,22 @@ class Deck:
                 wanted |= dict.fromkeys(held)
         return list(wanted)
 
-    def ranked(self, places: Iterable[int]) -> list[int]:
-        """The places to rank: merged facts give way to those of their originals that are here."""
+    def ranked(self, places: Iterable[int]) -> tuple[list[int], list[int]]:
+        """The places to rank, and merged facts among the places that give way to those of their originals here."""
         here = list(dict.fromkeys(places))
         states = self._rows["state"][here].tolist() if here else []
         alive = [place for place, state in zip(here, states, strict=True) if state == _RANKS]
         if not any(place in self._members for place in alive):
-            return alive
+            return alive, []
         seen = {place for place, state in zip(here, states, strict=True) if state >= _REST}
-        held = ([one for one in self._members.get(place, ()) if one in seen] or [place] for place in alive)
-        return list(dict.fromkeys(chain.from_iterable(held)))
+        held = {place: [one for one in self._members.get(place, ()) if one in seen] for place in alive}
+        ranked = chain.from_iterable(originals or [place] for place, originals in held.items())
+        return list(dict.fromkeys(ranked)), [place for place, originals in held.items() if originals]
+
+    def among_members(self, merged: Iterable[int], places: Sequence[int]) -> NDArray[np.bool_]:
+        """Which of the places hold originals of those merged facts, (places,)."""
+        held = {one for place in merged for one in self._members[place]}
+        return np.fromiter((place in held for place in places), dtype=np.bool_, count=len(places))
 
     def picked(self, places: Sequence[int], stems: Sequence[str]) -> _Picked:
         """Copies of the rows at some places, to be worked on without the lock."""
@@ -389,12 +395,17 @@ class Decks:
                 missing = deck.unknown([*parents, *members])
             self._read(deck, state, missing)
             with deck.lock:
-                ranked = deck.ranked([*here, *parents, *members])
+                ranked, replaced = deck.ranked([*here, *parents, *members])
                 picked = deck.picked(ranked, stems)
+                merged = deck.picked(replaced, stems) if replaced else None
+                originals = deck.among_members(replaced, ranked)
             self._shrink(state.id)
             if deck.is_due:
                 self._fill_later(deck, state)
-            return picked.gathered()
+            gathered = picked.gathered()
+            if merged is None:
+                return gathered
+            return gathered._replace(uncounted=_uncounted(gathered, originals, merged.gathered()))
 
     def _read(self, deck: Deck, state: ScopeState, ids: Sequence[str]) -> None:
         if ids:
@@ -567,6 +578,23 @@ def _counts(texts: Sequence[bytes], codes: Sequence[int]) -> NDArray[np.float32]
     for column, code in enumerate(codes):
         counts[:, column] = np.bincount(owner[words == code], minlength=len(texts))
     return counts
+
+
+def _uncounted(gathered: Gathered, originals: NDArray[np.bool_], merged: Gathered) -> Uncounted:
+    """The scope counts its merged facts; ranked are their originals, so those are what statistics have to be about."""
+    columns, wholes = gathered.columns, merged.columns
+
+    def held(counts: NDArray[np.float32], wholes: NDArray[np.float32]) -> NDArray[np.float32]:
+        more: NDArray[np.float32] = np.count_nonzero(counts[originals], axis=0) - np.count_nonzero(wholes, axis=0)
+        return more.astype(np.float32)
+
+    return Uncounted(
+        int(originals.sum()) - len(wholes.ids),
+        int(columns.body_length[originals].sum() - wholes.body_length.sum()),
+        int(columns.context_length[originals].sum() - wholes.context_length.sum()),
+        held(gathered.body_counts, merged.body_counts),
+        held(gathered.context_counts, merged.context_counts),
+    )
 
 
 def _in_turn(found: Sequence[Sequence[str]]) -> Iterator[str]:

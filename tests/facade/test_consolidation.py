@@ -110,10 +110,10 @@ def test_a_recall_ranks_and_renders_the_originals(store: Engram) -> None:
 def test_every_original_is_found_as_before(store: Engram) -> None:
     memory = told(store, *OTHER)
     questions = ("What do I drink every morning?", "jasmine", "Which tea do I prefer?", "When does my train leave?")
-    before = [memory.recall(question, k=7, max_tokens=120, now=NOW).text.splitlines()[1:-1] for question in questions]
+    before = [memory.recall(question, k=7, max_tokens=60, now=NOW).text.splitlines()[1:-1] for question in questions]
     memory.consolidate(now=NOW)
     store.flush()
-    after = [memory.recall(question, k=7, max_tokens=120, now=NOW).text.splitlines()[1:-1] for question in questions]
+    after = [memory.recall(question, k=7, max_tokens=60, now=NOW).text.splitlines()[1:-1] for question in questions]
     assert after == before
 
 
