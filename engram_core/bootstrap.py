@@ -8,7 +8,8 @@ import random
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata as distributions
 from pathlib import Path
@@ -300,9 +301,7 @@ def restore_backup(
     address, beside = _address(url)
     store = Path(url).resolve() if beside is not None else None
     state, living = _replaced(address, store, replace=replace)
-    if store is not None:
-        _make_directory(store)
-    with backup.opened(Path(path), store or Path(tempfile.gettempdir())) as (manifest, folder):
+    with _directory(store), backup.opened(Path(path), store or Path(tempfile.gettempdir())) as (manifest, folder):
         stones = Path(tombstones) if tombstones is not None else _left_beside(store, living)
         if stones is not None:
             try:
@@ -318,6 +317,20 @@ def restore_backup(
             moving.move(f"sqlite:///{folder / 'engram.db'}", address, progress=progress)
     replaced = state if living is None or is_same else "another"
     return {"manifest": dict(manifest), "erased_again": again, "replaced": replaced, "kept": kept, "url": url}
+
+
+@contextmanager
+def _directory(store: Path | None) -> Iterator[None]:
+    """The directory of a store that is to be; one that was made for nothing goes again."""
+    is_new = store is not None and not store.exists()
+    if store is not None:
+        _make_directory(store)
+    try:
+        yield
+    except BaseException:
+        if is_new and store is not None and not any(store.iterdir()):
+            store.rmdir()
+        raise
 
 
 def _replaced(address: str, store: Path | None, *, replace: bool) -> tuple[str, Living | None]:

@@ -113,10 +113,13 @@ class StorePrivacy(StorePortability):
             progress: Called with (files done, files in all).
 
         Raises:
-            InvalidInput: No text, or one that is too short.
+            InvalidInput: No text, one that is too short, or a path where nothing is.
         """
         if isinstance(texts, str) or not texts or any(len(text.strip()) < 4 for text in texts):
             raise InvalidInput("find_residue() takes a list of texts of at least four characters each.")
+        missing = next((str(path) for path in paths if not Path(path).exists()), None)
+        if missing is not None:
+            raise InvalidInput(f"There is no file or directory {missing}; nothing was searched.")
         own = [*self.context.ledger.erasures.files(), *self.context.finder.files()]
         return residue.search([*own, *paths], texts, progress=progress)
 

@@ -63,7 +63,7 @@ def grant(
 
     if expires is not None and hours is not None:
         raise InvalidInput("Say --expires or --hours, not both.")
-    with place.open(create=True) as engram:
+    with place.made() as engram:
         ends = engram.context.clock() + timedelta(hours=hours) if hours is not None else expires
         made = engram.grant(
             who, what, scope,
@@ -149,7 +149,7 @@ def private(
     off: Annotated[bool, typer.Option("--off", help="Let it stop grants no longer.")] = False,
 ) -> Result:
     """Let a scope stop every grant made above it; the owner reads there no longer, either."""
-    with place.open(create=True) as engram:
+    with place.made() as engram:
         changed = engram.set_private(scope, not off, by=place.principal)
     view = {"scope": scope, "private": not off, "changed": changed}
     state = "is open again" if off else "is private: only grants made at or below it count there"

@@ -22,6 +22,7 @@ from engram_core.cli.command import (
     Index,
     Place,
     Principal,
+    Program,
     Result,
     Store,
     command,
@@ -49,6 +50,7 @@ MANY = 20
 
 app = typer.Typer(
     name="engram",
+    cls=Program,
     help="Memory for LangChain and LlamaIndex agents: add, recall, and ask why.",
     no_args_is_help=True,
     add_completion=False,
@@ -439,7 +441,7 @@ def _memory(place: Place, scope: str, *, create: bool = False) -> Iterator[Memor
     from engram_core.domain.scope import Scope  # noqa: PLC0415
 
     wanted = Scope.coerce(scope)  # refused before a store is made for it
-    with place.open(create=create) as engram:
+    with place.made() if create else place.open() as engram:
         yield engram.memory(wanted, principal=place.principal)
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
+import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from engram_core.cli.paper import Paper
@@ -20,6 +25,7 @@ FINE = 0
 PROBLEMS = 1
 ERROR = 2
 BUG = 70
+INTERRUPTED = 130
 
 STORE_VARIABLE = "ENGRAM_URL"
 INDEX_VARIABLE = "ENGRAM_INDEX"
@@ -82,20 +88,38 @@ class Place:
 
         return Engram.open(self.url, index=self.index)
 
-    def owned(self, doing: str, *, create: bool = False) -> Engram:
+    @contextmanager
+    def made(self) -> Iterator[Engram]:
+        """Open the store, and make it if there is none. One that a failing command made for nothing goes again."""
+        from engram_core.domain.errors import EngramError  # noqa: PLC0415
+
+        is_new = self.is_missing
+        engram = self.open(create=True)
+        is_kept = True
+        try:
+            with engram:
+                try:
+                    yield engram
+                except EngramError:
+                    ledger = engram.context.ledger
+                    is_kept = bool(not is_new or ledger.scopes() or ledger.access.number() or ledger.designs.runs())
+                    raise
+        finally:
+            if not is_kept:
+                _remove(Path(self.url))
+
+    def owned(self, doing: str) -> Engram:
         """Open the store for what concerns it as a whole, which is its owner's.
 
         Args:
             doing: What the owner alone does, such as `lists holds`.
-            create: Make it if there is none.
 
         Raises:
             ChangeRefused: `--principal` names somebody else.
         """
-        if not create:
-            self.check()
+        self.check()
         self.check_owner(doing)
-        return self.open(create=create)
+        return self.open()
 
     def check_owner(self, doing: str, url: str | None = None) -> None:
         """Raise ChangeRefused unless the owner acts, of this store or of the one at `url`."""
@@ -115,14 +139,28 @@ class Place:
         """Whether the owner acts."""
         return self.principal in (None, engram.owner)
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether this is a directory without a store."""
+        return "://" not in self.url and self.url != ":memory:" and not (Path(self.url) / _LEDGER_FILE).is_file()
+
     def check(self) -> None:
         """Raise StoreUnavailable if this is a directory without a store."""
         from engram_core.domain.errors import StoreUnavailable  # noqa: PLC0415
 
-        if "://" not in self.url and self.url != ":memory:" and not (Path(self.url) / _LEDGER_FILE).is_file():
+        if self.is_missing:
             raise StoreUnavailable(
                 f"There is no store at {self.url}. `engram add` creates one; --store or {STORE_VARIABLE} say where."
             )
+
+
+def _remove(store: Path) -> None:
+    """Remove the files of a store; its directory too, unless other things are in it."""
+    for path in store.glob(f"{_LEDGER_FILE}*"):
+        path.unlink()
+    shutil.rmtree(store / "index", ignore_errors=True)
+    if not any(store.iterdir()):
+        store.rmdir()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +197,41 @@ class Given:
         # The index of the environment belongs to the store of the environment, not to another one.
         index = self.index or (None if self.store else os.environ.get(INDEX_VARIABLE) or None)
         return Place(url, index, self.principal, bool(self.store))
+
+
+_Misuse: type[Exception] = typer.BadParameter.__mro__[2]
+"""What any misuse of the command line is: click's `ClickException`, or the copy of it inside newer typers."""
+
+
+class Program(TyperGroup):
+    """The commands, with misuse told like every other error: one line on stderr, exit code 2."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run, and exit unless `standalone_mode` is off; see click."""
+        run = partial(super().main, args, *rest, **(extra | {"standalone_mode": False}))
+        if not standalone_mode:
+            return run()
+        try:
+            sys.exit(run() or FINE)
+        except typer.Abort:
+            sys.exit(INTERRUPTED)
+        except _Misuse as error:
+            sys.exit(_misused(error))
+
+
+def _misused(error: Any) -> int:
+    from engram_core.cli.paper import Paper  # noqa: PLC0415
+
+    context = getattr(error, "ctx", None)
+    if context is not None and type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(context.get_help())
+        return ERROR
+    # The oldest typer names a variable that no option has.
+    said = error.format_message().replace(" (env var: 'None')", "").rstrip(".")
+    end = "" if said.endswith("?") else "."
+    hint = f" `{context.command_path} --help` says what it takes." if context is not None else ""
+    Paper().error(f"{said}{end}{hint}")
+    return ERROR
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., Result]], Callable[..., Result]]:

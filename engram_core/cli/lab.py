@@ -63,7 +63,8 @@ def run_(
     suite = workshop.suite(tasks or (), data=data, questions=questions)
     setup = Setup(seed=seed, rule=rule, starts=starts, controls=not alone)  # type: ignore[arg-type]  # checked there
     budget = Budget(evaluations, minutes * 60 if minutes is not None else None)
-    with place.owned("searches for designs", create=True) as engram, stages() as move:
+    place.check_owner("searches for designs")
+    with place.made() as engram, stages() as move:
         report = workshop.search(engram, suite, budget, setup, run=resume, progress=move)
     return Result(report, partial(_draw_report, report=report))
 

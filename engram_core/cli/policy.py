@@ -71,7 +71,7 @@ def set_(
         raise InvalidPolicy(
             "Say what to set: FIELD=VALUE, --preset or --version. `engram policy show` lists the fields."
         )
-    with place.open(create=not dry_run) as engram:
+    with place.open() if dry_run else place.made() as engram:
         memory = engram.memory(scope, principal=place.principal)
         before = memory.policy
         if dry_run:

@@ -65,7 +65,7 @@ def import_(
     """Take in an export, or a dump of another memory."""
     from engram_core.cli.progress import stages  # noqa: PLC0415
 
-    with place.open(create=not dry_run) as engram, stages() as move:
+    with place.open() if dry_run else place.made() as engram, stages() as move:
         found = engram.import_(
             file,
             source=source,

@@ -60,7 +60,7 @@ def search(
     """Search files, and every file below directories, for texts and vectors.
 
     Args:
-        paths: Files and directories. One that does not exist holds nothing.
+        paths: Files and directories. One that does not exist holds nothing: whoever calls knows what must be there.
         texts: Of at least four characters each; found in UTF-8, UTF-16, JSON's escapes and base64.
         vectors: Of at least eight numbers each; found as float16 and float32.
         progress: Called with (files done, files in all).

@@ -101,12 +101,34 @@ def test_a_second_process_cannot_reindex(filled: Cli) -> None:
     assert "Traceback" not in said.err
 
 
-def test_misuse_is_told_with_the_usage(cli: Cli) -> None:
-    for arguments in (["add"], ["recall", SCOPE], ["nonsense"], ["list", "--limit", "many"]):
-        said = cli.run(*arguments)
-        assert said.code == 2
-        assert said.out == ""
-        assert "Usage" in said.err
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["add"], "Missing argument 'SCOPE'. `engram add --help` says what it takes."),
+        (["recall", SCOPE], "Missing argument 'QUERY"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["group", "nonsense"], "`engram group --help` says what it takes."),
+        (["list", "--limt", "3"], "--limit"),
+        (["list", "--limit", "many"], "Invalid value for '--limit' / '-n': "),
+        (["hold", SCOPE], "Missing option '--reason'. "),
+        (["lab", "run", "--minutes"], "'--minutes' requires an argument"),
+        (["list", "--json", "--limit", "many"], "Invalid value"),
+    ],
+)
+def test_misuse_is_one_line_too(cli: Cli, arguments: list[str], part: str) -> None:
+    said = cli.run(*arguments)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("engram: ")
+    assert part in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_no_command_at_all_shows_the_help(cli: Cli) -> None:
+    for arguments in ([], ["policy"]):
+        said = cli.program(*arguments)
+        assert (said.code, said.err) == (2, "")
+        assert "Usage: " in said.out
+        assert "Commands" in said.out
 
 
 def test_a_bug_is_one_line_too_and_shows_its_place_on_demand(

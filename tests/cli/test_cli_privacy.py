@@ -92,3 +92,37 @@ def test_erasing_what_is_not_there_finds_nothing(filled: Cli, what: list[str], h
     assert (said.code, said.out) == (2, "")
     assert "Nothing was found" in said.err
     assert filled.json("erasures")["erasures"] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["import", "bad.jsonl"],
+        ["import", "missing.jsonl"],
+        ["import", "bad.jsonl", "--from", "nobody", "--scope", "acme"],
+        ["restore", "--backup", "bad.jsonl"],
+        ["add", SCOPE, "x", "--importance", "2"],
+        ["add", SCOPE, "Said by a stranger.", *EVE],
+        ["grant", "nobody", "reader", SCOPE],
+        ["private", SCOPE, *EVE],
+        ["policy", "set", SCOPE, "max_facts=-1"],
+        ["lab", "run", "--task", "nothing"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_fails_leaves_no_store(cli: Cli, arguments: list[str]) -> None:
+    Path("bad.jsonl").write_text("rubbish\n")
+    said = cli.run(*arguments)
+    assert said.code == 2
+    assert said.err.startswith("engram: ")
+    assert not cli.store.exists()
+    cli.store.mkdir()
+    (cli.store / "notes.txt").write_text("mine")
+    assert cli.run(*arguments).code == 2
+    assert [path.name for path in cli.store.iterdir()] == ["notes.txt"]
+
+
+def test_a_search_of_what_is_not_there_is_an_error(filled: Cli, tmp_path: Path) -> None:
+    said = filled.run("residue", "--text", "Lisbon", str(tmp_path / "no-log.txt"))
+    assert (said.code, said.out) == (2, "")
+    assert "no-log.txt" in said.err
