@@ -658,8 +658,13 @@ class Ledger(Protocol):
     def close(self) -> None: ...
 
     # scopes and facts
-    def scopes(self, paths: Sequence[Scope] | None = None) -> list[ScopeState]:
-        """The known scopes among `paths` in that order, or all of them by path."""
+    def scopes(self, paths: Sequence[Scope] | None = None, *, at_least: int = 0) -> list[ScopeState]:
+        """The known scopes among `paths` in that order, or all of them by path.
+
+        Args:
+            paths: Which; None for all.
+            at_least: Of all, only those that hold so many live facts and originals of merged ones.
+        """
         ...
 
     def facts(self, ids: Sequence[str]) -> list[Fact]:

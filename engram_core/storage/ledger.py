@@ -140,9 +140,9 @@ class SqlLedger:
 
     # --- scopes and facts ---
 
-    def scopes(self, paths: Sequence[Scope] | None = None) -> list[ScopeState]:
+    def scopes(self, paths: Sequence[Scope] | None = None, *, at_least: int = 0) -> list[ScopeState]:
         if paths is None:
-            rows = self._read(f"{_SCOPES} ORDER BY path", ())
+            rows = self._read(f"{_SCOPES} WHERE live + held >= ? ORDER BY path", (at_least,))
             return [_scope_state(row) for row in rows]
         if not paths:
             return []

@@ -339,7 +339,11 @@ class Projector:
             self._remove_strays(None)
 
     def _has_work(self) -> bool:
-        return any(map(self._belongs, self._ledger.scopes()))
+        return any(map(self._belongs, self._large()))
+
+    def _large(self) -> list[ScopeState]:
+        """Scopes that may have a collection: of many small ones nothing is read."""
+        return self._ledger.scopes(at_least=(self._exact_limit + 1) // 2)
 
     def _belongs(self, state: ScopeState) -> bool:
         """Whether a scope is large enough for a collection, and not too large for one."""
@@ -351,7 +355,7 @@ class Projector:
     def _lagging(self) -> list[ScopeState]:
         """Scopes whose collection is missing or behind."""
         late = []
-        for state in self._ledger.scopes():
+        for state in self._large():
             collection = self._collections.get(state.id)
             is_late = self._belongs(state) if collection is None else collection.watermark < state.seq
             if is_late:
@@ -590,7 +594,7 @@ class Projector:
 
     def _shed(self) -> None:
         """Drop the collections of scopes that shrank to less than half the limit, or outgrew what a server takes."""
-        states = self._ledger.scopes()
+        states = self._large()
         live = {state.id: state.live + state.held for state in states}
         outgrown = {state.id for state in states if self._is_too_large(state)}
         for scope_id, collection in list(self._collections.items()):
@@ -617,7 +621,7 @@ class Projector:
         index = self._client(building)
         collections: dict[int, Collection] = {}
         try:
-            states = list(filter(self._belongs, self._ledger.scopes()))
+            states = list(filter(self._belongs, self._large()))
             total, done = sum(state.live for state in states), 0
             for state in states:
                 collection = Collection(new_id, state.id, _name(building, state.id), 0, dirty=True)

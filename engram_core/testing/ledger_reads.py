@@ -397,6 +397,12 @@ class ReadClauses(LedgerFixtures):
         assert [state.scope.path for state in ledger.scopes(asked)] == ["b", "a"]
         assert ledger.scopes([]) == []
 
+    def test_small_scopes_can_be_left_out(self, ledger: Ledger) -> None:
+        samples.add(ledger, "a", ["one", "two", "three"])
+        samples.add(ledger, "b", ["four", "five"])
+        assert [state.scope.path for state in ledger.scopes(at_least=3)] == ["a"]
+        assert [state.scope.path for state in ledger.scopes(at_least=2)] == ["a", "b"]
+
 
 def _take(ledger: Ledger, model: _Model, step: Sequence[Any]) -> None:
     action, *rest = step

@@ -175,10 +175,11 @@ class MemoryLedger:
 
     # --- scopes and facts ---
 
-    def scopes(self, paths: Sequence[Scope] | None = None) -> list[ScopeState]:
+    def scopes(self, paths: Sequence[Scope] | None = None, *, at_least: int = 0) -> list[ScopeState]:
         with self._lock:
             wanted = sorted(self._state.scopes) if paths is None else [s for s in paths if s in self._state.scopes]
-            return [self._scope_state(scope) for scope in wanted]
+            states = [self._scope_state(scope) for scope in wanted]
+            return [state for state in states if paths is not None or state.live + state.held >= at_least]
 
     def _scope_state(self, scope: Scope) -> ScopeState:
         kept = [item for item in self._of(scope) if item.fact.is_recallable]
