@@ -58,6 +58,7 @@ def run(path: Path, design: str, out: Path | None, files: Path | None = None) ->
     for conversation in load(path):
         with Engram.open(":memory:", embedder=SentenceFiles(files) if files else None) as store:
             store.memory("bench").set_policy(design=design)
+            store.context.failures.are_shown = True
             searchers = {f"engram ({design})": engram_searcher(conversation, store)}
             searchers |= plain_searchers(conversation, store)
             for question in conversation.questions:

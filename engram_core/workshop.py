@@ -114,6 +114,7 @@ class StoreRunner:
             rng=random.Random(0),
             allow_code_designs=self._allow_code,
         )
+        engram.context.failures.are_shown = True
         return _Store(engram, ids, folder)
 
 

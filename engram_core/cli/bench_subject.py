@@ -25,6 +25,7 @@ class EngramMemory:
         self._engram = Engram.open(folder / "store", embedder=embedder)
         self._memory = self._engram.memory(SCOPE)
         self._memory.set_policy(design=design)
+        self._engram.context.failures.are_shown = True
         self._now: datetime | None = None
 
     def add(self, items: Sequence[Item]) -> None:

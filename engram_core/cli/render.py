@@ -112,7 +112,8 @@ def _plan(paper: Paper, item: View, texts: Mapping[str, str], *, with_all: bool)
         paper.line(f"{item['scope']}: would be consolidated. {found['cost']}", "bold")
         paper.table((Column("facts", is_right=True), _FACT, _WHY), clusters[:few])
     for change in item["design"]:
-        paper.line(f"{item['scope']}: {change['change']} {change['fact_id']}: {change['refused'] or change['reason']}")
+        what = " ".join(filter(None, (change["change"], change["fact_id"])))
+        paper.line(f"{item['scope']}: {what}: {change['refused'] or change['reason']}")
     if forget["over"]:
         paper.remark(f"{item['scope']}: {forget['over']} facts above max_facts stay, because all others are protected.")
 

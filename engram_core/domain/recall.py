@@ -90,9 +90,9 @@ class Recall:
         tokens: Tokens of `text`, wrapper included, by `token_counter`.
         facts: Best first.
         dropped: Every other candidate that was ranked, with the rule that dropped it.
-        degraded: True when the index, the embedder or the reranker could not be asked and the recall went on without.
+        degraded: True when the index, the embedder, the reranker or the design in force failed, and it went on without.
         stages: Milliseconds spent in embed, candidates, score, hydrate, render and record.
-        notes: What went wrong with the reranker, if anything did.
+        notes: What went wrong with the design in force or the reranker, if anything did.
     """
 
     id: str

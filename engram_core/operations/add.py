@@ -36,7 +36,7 @@ from engram_core.domain.scope import Scope
 from engram_core.floor import legality
 from engram_core.floor.echo import source_of
 from engram_core.floor.screen import Screened
-from engram_core.operations import barred, corroborate, gate, warden
+from engram_core.operations import barred, corroborate, gate, standby, warden
 from engram_core.operations import supersede as superseding
 from engram_core.operations.commit import Plan, difference, features_again, message_ids
 from engram_core.operations.context import Context
@@ -204,10 +204,11 @@ def remember(
         context.second_hand.note(episode.scope, entry.heard)
     for attempt in range(_ATTEMPTS):
         view, expect = view_of(context, episode.scope, now, model=model)
-        chosen = design or context.design(view.policy.design)
         is_due = context.model is not None and not episode.kept
         planned = _Planning(context, view, clean, wishes, is_due, entry, ceiling)
-        changes = list(chosen.update(clean, view))
+        changes, failed = _proposed(context, clean, view, now, design)
+        if failed is not None:
+            planned.stood_in(failed)
         planned.bar(bar, changes)
         for change in changes:
             planned.take(change)
@@ -217,6 +218,17 @@ def remember(
             # Another process wrote first. A pause of random length keeps them from colliding again and again.
             time.sleep(context.rng.uniform(0.0, min(_LONGEST_PAUSE_S, 0.002 * 2**attempt)))
     raise StoreUnavailable(f"Scope {episode.scope} was changed by others {_ATTEMPTS} times while adding; try again.")
+
+
+def _proposed(
+    context: Context, episode: Episode, view: ScopedView, now: datetime, design: Design | None
+) -> tuple[list[Change], Reason | None]:
+    """What a design, or the one in force, makes of an episode; and why it is the built-in design's work if it is."""
+    if design is not None:
+        return list(design.update(episode, view)), None
+    return standby.ask(
+        context, episode.scope, view.policy.design, lambda chosen: list(chosen.update(episode, view)), now
+    )
 
 
 def view_of(
@@ -301,6 +313,10 @@ class _Planning:
                     after={"message_id": item.message.id, "channel": item.message.channel},
                     refused=True,
                 )
+
+    def stood_in(self, reason: Reason) -> None:
+        """Note that these changes are the built-in design's."""
+        self._plan.decide("stand_in", reason)
 
     def bar(self, bar: barred.Barred | None, changes: Sequence[Change]) -> None:
         """Look up which of the proposed statements were erased."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_core.design import Design, View
 from engram_core.domain.errors import EmbeddingFailed
-from engram_core.domain.recall import Query
+from engram_core.domain.recall import Query, Scored
 from engram_core.domain.scope import Scope
+from engram_core.operations import standby
 from engram_core.operations.add import view_of
 from engram_core.operations.context import Context
 from engram_core.ports import Ledger
@@ -80,6 +83,13 @@ def answers(context: Context, asked: Sequence[Question], now: datetime) -> list[
         policy = context.ledger.policy(question.scope).policy
         view, _ = view_of(context, question.scope, now, readable=question.scope.lineage, policy=policy)
         view.question = question.text
-        ranking = context.design(policy.design).retrieve(Query(question.text, _K, now), view)
-        found.append([(item.fact_id, round(item.score, 6)) for item in list(ranking)[:_K]])
+        query = Query(question.text, _K, now)
+        ranking, _ = standby.ask(
+            context, question.scope, policy.design, partial(_retrieved, query, view), now, is_live=False
+        )
+        found.append([(item.fact_id, round(item.score, 6)) for item in ranking[:_K]])
     return found
+
+
+def _retrieved(query: Query, view: View, design: Design) -> list[Scored]:
+    return list(design.retrieve(query, view))

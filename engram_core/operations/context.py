@@ -39,6 +39,10 @@ from engram_core.ports import (
 _REMEMBERED_SCOPES = 1_000
 _REMEMBERED_RECALLS = 6
 _REMEMBERED_TEXTS = 32
+_LATELY = 20
+_TOO_OFTEN = 5
+_IN_A_ROW = 3
+"""A design that fails so often lately, or in a row, does not stay in force."""
 
 
 class Injected:
@@ -120,6 +124,41 @@ class Turnstiles:
             return lock
 
 
+class Failures:
+    """How the designs in force did lately: whether one fails too often to stay. Bounded, per process.
+
+    Attributes:
+        are_shown: Nothing stands in for a design that fails: whoever examines designs must see it.
+    """
+
+    def __init__(self) -> None:
+        self.are_shown = False
+        self._lock = threading.Lock()
+        self._lately: OrderedDict[str, deque[bool]] = OrderedDict()
+
+    def worked(self, design: str) -> None:
+        """Note that it did what it was asked."""
+        self._note(design, has_failed=False)
+
+    def failed(self, design: str) -> tuple[int, int] | None:
+        """Note that it failed. If that is one too many: of how many calls how many failed; the count begins anew."""
+        lately = self._note(design, has_failed=True)
+        if sum(lately) < _TOO_OFTEN and sum(lately[-_IN_A_ROW:]) < _IN_A_ROW:
+            return None
+        with self._lock:
+            self._lately.pop(design, None)
+        return sum(lately), len(lately)
+
+    def _note(self, design: str, *, has_failed: bool) -> list[bool]:
+        with self._lock:
+            lately = self._lately.setdefault(design, deque(maxlen=_LATELY))
+            lately.append(has_failed)
+            self._lately.move_to_end(design)
+            while len(self._lately) > _REMEMBERED_SCOPES:
+                self._lately.popitem(last=False)
+            return list(lately)
+
+
 def _no_answer(question: str, facts: Sequence[tuple[str, datetime]], model: LanguageModel) -> Reading | None:
     return None
 
@@ -175,6 +214,7 @@ class Context:
     calibration: Calibration = field(default_factory=Calibration)
     reranker: Reranker | None = None
     shadowing: Shadowing = field(default_factory=Shadowing)
+    failures: Failures = field(default_factory=Failures)
 
     def design(self, name: str) -> Design:
         """The design a policy names. Raises InvalidPolicy if it is not installed."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from engram_core.design import Design
+from engram_core.design import Design, View
 from engram_core.domain.errors import InvalidInput, StoreUnavailable
 from engram_core.domain.fact import Fact
 from engram_core.domain.policy import MemoryPolicy
@@ -19,7 +19,7 @@ from engram_core.domain.scope import Scope
 from engram_core.floor import budget
 from engram_core.measure import dates, succession
 from engram_core.measure.citations import strip_citations
-from engram_core.operations import gate, warden
+from engram_core.operations import gate, standby, warden
 from engram_core.operations.add import view_of
 from engram_core.operations.context import Context
 from engram_core.operations.past import PastView, Time, stand_ins
@@ -111,13 +111,13 @@ def recall(
         view = PastView.over(view, context.ledger.scopes(list(sight.scopes)), time.admits)
     view.question = asked.text
     watch.lap("ledger")
-    design = rehearsed or context.design(policy.policy.design)
-    ranking = design.retrieve(Query(asked.text, asked.k, time.moment, asked.kinds), view)
+    ranking, failed = _ranked(context, scope, policy.policy.design, view, asked, time, now, rehearsed)
     watch.lap("score", view.spent)
     newer_of = _newer_of(context, [item.fact_id for item in ranking], time)
     ranking, note = _reranked(context, ranking, frozenset(sight.scopes), asked, policy.policy)
     watch.lap("rerank" if context.reranker is not None else "score")
     ranking = succession.placed(ranking, newer_of) if newer_of else ranking
+    notes = tuple(line for line in (failed, note) if line is not None)
     choice = _chosen(context, list(ranking), sight, asked, policy.policy, time, watch, newer_of)
     packed = choice.packed
     result = Recall(
@@ -127,10 +127,10 @@ def recall(
         tokens=packed.tokens,
         facts=_shown(choice),
         dropped=tuple(_losers(choice, asked)),
-        degraded=view.degraded or note is not None,
+        degraded=view.degraded or bool(notes),
         token_counter=context.counter.name,
         stages=watch.stages,
-        notes=() if note is None else (note,),
+        notes=notes,
     )
     watch.lap("render")
     if rehearsed is not None:
@@ -140,6 +140,24 @@ def recall(
     warden.seen(context, sight, [item.fact.id for item in result.facts])
     context.injected.note(scope, principal, _injected(choice))
     return result
+
+
+def _ranked(
+    context: Context,
+    scope: Scope,
+    name: str,
+    view: View,
+    asked: Asked,
+    time: Time,
+    now: datetime,
+    rehearsed: Design | None,
+) -> tuple[Sequence[Scored], str | None]:
+    """The ranking of the design in force, or of the one that is tried; and why the built-in one made it if it did."""
+    query = Query(asked.text, asked.k, time.moment, asked.kinds)
+    if rehearsed is not None:
+        return rehearsed.retrieve(query, view), None
+    ranking, failed = standby.ask(context, scope, name, lambda design: list(design.retrieve(query, view)), now)
+    return ranking, failed.line if failed is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +187,10 @@ def rehearse(
     time = Time(None, False, at, policy)
     view, _ = view_of(context, scope, at, readable=sight.scopes, policy=policy)
     view.question = asked.text
-    ranking = list(context.design(policy.design).retrieve(Query(asked.text, asked.k, at, asked.kinds), view))
+    query = Query(asked.text, asked.k, at, asked.kinds)
+    ranking, _ = standby.ask(
+        context, scope, policy.design, lambda design: list(design.retrieve(query, view)), at, is_live=False
+    )
     newer_of = _newer_of(context, [item.fact_id for item in ranking], time)
     ranking = list(succession.placed(ranking, newer_of)) if newer_of else ranking
     reach = 3 * (asked.k + _READ_FIRST)

@@ -23,6 +23,7 @@ from engram_core.domain.recall import Query
 from engram_core.domain.scope import Scope
 from engram_core.measure import content, lapses
 from engram_core.operations import evidence as finding
+from engram_core.operations import standby
 from engram_core.operations.add import Prepared, Wishes, remember, view_of
 from engram_core.operations.context import Context
 from engram_core.operations.evidence import Evidence, Search, Weighed
@@ -348,8 +349,11 @@ class _Reflecting:
         view, _ = view_of(self._context, self._scope, self._now, policy=self._policy)
         view.question = gap.question
         query = Query(gap.question, _READ_BY_MODEL, self._now, frozenset())
-        ranked = self._context.design(self._policy.design).retrieve(query, view)[:_READ_BY_MODEL]
-        facts = self._context.ledger.facts([item.fact_id for item in ranked])
+        name = self._policy.design
+        ranked, _ = standby.ask(
+            self._context, self._scope, name, lambda design: list(design.retrieve(query, view)), self._now
+        )
+        facts = self._context.ledger.facts([item.fact_id for item in ranked[:_READ_BY_MODEL]])
         return [fact for fact in facts if fact.is_recallable and fact.scope == self._scope]
 
     def _settled(self, gap: Gap, weighed: Weighed) -> Gap:

@@ -20,7 +20,7 @@ from engram_core.domain.fact import Fact, Status
 from engram_core.domain.reason import Reason
 from engram_core.domain.scope import Scope
 from engram_core.floor import legality
-from engram_core.operations import consolidate, evolve, forget, holding, reflect, retention, shadow, warden
+from engram_core.operations import consolidate, evolve, forget, holding, reflect, retention, shadow, standby, warden
 from engram_core.operations.add import view_of
 from engram_core.operations.brief import drawn
 from engram_core.operations.commit import Plan, features_again
@@ -291,7 +291,17 @@ class _Night:
     def _design(self) -> Iterator[dict[str, Any]]:
         """The scope's design has the last word, within what the floor allows: it may archive and reweigh."""
         view, _ = view_of(self.context, self.scope, self.now, model=self.context.model)
-        for change in self.context.design(view.policy.design).sleep(view):
+        proposed, failed = standby.ask(
+            self.context,
+            self.scope,
+            view.policy.design,
+            lambda design: list(design.sleep(view)),
+            self.now,
+            is_live=not self.dry_run,
+        )
+        if failed is not None:
+            yield {"change": "stand_in", "fact_id": None, "reason": str(failed), "refused": None}
+        for change in proposed:
             refusal = self._change(change)
             yield {
                 "change": type(change).__name__.lower(),
