@@ -42,7 +42,8 @@ _ATTEMPTS = 5
 _REST_FACTOR = 3.0
 """The thread that fills decks rests so many times as long as it works: recalls come first."""
 _MAX_FREQUENCIES = 50_000
-_FIRST_ROOM = 1_024
+_FIRST_ROOM, _MOST_ROOM = 1_024, 16_384
+"""Rows that the arrays grow by: making them larger is cheap, touching the new memory is not."""
 
 _RECALLABLE = frozenset(status.value for status in RECALLABLE)
 _HIDDEN = frozenset({"erased", "quarantined"})
@@ -107,8 +108,9 @@ class Deck:
             self._bodies.append(b"")
             self._contexts.append(b"")
             if place == len(self._rows):
-                more = np.zeros(max(_FIRST_ROOM, place // 2), dtype=self._rows.dtype)
-                self._rows = np.concatenate([self._rows, more])
+                more = max(_FIRST_ROOM, min(place // 2, _MOST_ROOM))
+                # In place: the system moves the pages of a large array without copying them. No view outlives the lock.
+                self._rows.resize(place + more, refcheck=False)
         return place
 
     def put(self, rows: Sequence[Indexed], scope_id: int) -> None:

@@ -17,6 +17,8 @@ from engram_core.measure.columns import vectors
 from engram_core.ports import Hit, Ledger, ScopeState
 
 _PAGE = 2_000
+_MOST_ROOM = 16_384
+"""Rows that a large matrix grows by: making it larger is cheap, touching the new memory is not."""
 
 
 class _Matrix:
@@ -65,9 +67,9 @@ class _Matrix:
         if missing <= 0:
             return
         size = len(self.ids)
-        # Growing by a quarter keeps repeated small catch-ups from copying the whole matrix each time.
-        more = max(missing, size // 4)
-        self.values = np.concatenate([self.values, np.zeros((more, self.values.shape[1]), dtype=np.float32)])
+        more = max(missing, min(size // 4, _MOST_ROOM))
+        # In place: the system moves the pages of a large array without copying them. Nobody else looks at it meanwhile.
+        self.values.resize((size + more, self.values.shape[1]), refcheck=False)
         self._is_vacant = np.concatenate([self._is_vacant, np.ones(more, dtype=np.bool_)])
         self.ids += [None] * more
         self._free += range(size + more - 1, size - 1, -1)
