@@ -79,15 +79,26 @@ def _verdicts(
         Shown(fact.id, fact.display, fact.said_at, marker_of[fact.id], fact.speaker)
         for fact in warden.checked(context, sight, context.ledger.facts(rendered), alarm=False)
     ]
-    states = context.ledger.scopes([row.scope] if row.scope in sight.scopes else [])
-    scope_size = states[0].recallable if states else len(shown)
-    counts = frequencies(context, states, [response, row.query, *(item.text for item in shown)])
-    alike = similarity(context, row.query, response, rendered)
-    verdicts = attribute(response, row.query, shown, scope_size, counts, alike)
+    verdicts = attributed(context, row.scope if row.scope in sight.scopes else None, row.query, response, shown)
     if judge_at is not None:
         verdicts = judged(context, row, response, shown, verdicts, judge_at)
     by_fact = {verdict.fact_id: verdict for verdict in verdicts}
     return [told for id_ in ids for told in _told(id_, members[id_], by_fact)]
+
+
+def attributed(
+    context: Context, scope: Scope | None, question: str, response: str, shown: Sequence[Shown]
+) -> list[Verdict]:
+    """What a response used of the facts shown, told by the words and vectors of the store.
+
+    Args:
+        scope: Whose word statistics count; None where they may not be looked at.
+    """
+    states = context.ledger.scopes([scope] if scope is not None else [])
+    size = states[0].recallable if states else len(shown)
+    counts = frequencies(context, states, [response, question, *(item.text for item in shown)])
+    alike = similarity(context, question, response, [item.fact_id for item in shown])
+    return list(attribute(response, question, shown, size, counts, alike))
 
 
 def _told(fact_id: str, members: Sequence[str], by_fact: Mapping[str, Verdict]) -> Iterator[dict[str, Any]]:

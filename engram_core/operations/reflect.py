@@ -185,7 +185,9 @@ class _Reflecting:
         heard, until = self._heard(before)
         fresh = [lapse for lapse in heard if lapse.place not in seen]
         grouped = self._grouped(known, fresh)
-        done = self._answered(grouped)
+        # For these the whole past was looked through in vain; what was only withheld may be let in since.
+        looked_for = {gap.id for gap in known if gap.state == "open" and gap.reason.rule == "no_evidence"}
+        done = self._answered(grouped, looked_for, before.episode)
         # A question that the agent asked, and that nobody had answered before, is only a question.
         done = [gap for gap in done if gap.state != "open" or any(item.kind != "asked_again" for item in gap.lapses)]
         old = {gap.id: gap for gap in known}
@@ -241,13 +243,14 @@ class _Reflecting:
 
     # --- evidence, and what becomes of each gap ---
 
-    def _answered(self, grouped: Sequence[Gap]) -> list[Gap]:
+    def _answered(self, grouped: Sequence[Gap], looked_for: Collection[str], read: int) -> list[Gap]:
         waiting = [gap for gap in grouped if gap.state == "open"]
         if not waiting:
             return list(grouped)
         weight = finding.weights(self._context, self._state, [gap.question for gap in waiting])
         searches = {gap.id: Search.of(gap, self._names, weight) for gap in waiting}
-        self._search(list(searches.values()))
+        old = [search for id_, search in searches.items() if id_ in looked_for]
+        self._search(old, [search for id_, search in searches.items() if id_ not in looked_for], read)
         by_model = MAX_ASKED if self._context.model is not None else 0
         done: list[Gap] = []
         for number, gap in enumerate(grouped):
@@ -261,11 +264,12 @@ class _Reflecting:
             done.append(self._settled(gap, weighed))
         return done
 
-    def _search(self, searches: Sequence[Search]) -> None:
-        """Let every search hear every message once; the scope's whole past may hold an answer."""
-        for number, (_, episode) in enumerate(finding.episodes(self._context, self._scope, 0)):
+    def _search(self, old: Sequence[Search], new: Sequence[Search], read: int) -> None:
+        """Let every search hear every message once: a new one the scope's whole past, an old one what came since."""
+        for number, (seq, episode) in enumerate(finding.episodes(self._context, self._scope, 0 if new else read)):
             if number % finding.PAGE == 0:
-                self._moved(0, len(searches))
+                self._moved(0, len(old) + len(new))
+            searches = [*old, *new] if seq > read else new
             for message in episode.messages:
                 if message.channel == "derived":
                     continue

@@ -19,9 +19,9 @@ from engram_core.domain.gap import Gap
 from engram_core.domain.policy import MemoryPolicy
 from engram_core.domain.scope import Scope
 from engram_core.measure import content, lapses
-from engram_core.measure.attribution import Shown, attribute
+from engram_core.measure.attribution import Shown
 from engram_core.operations.context import Context
-from engram_core.operations.observe import frequencies, similarity
+from engram_core.operations.observe import attributed, frequencies
 from engram_core.operations.recall import Asked as Question
 from engram_core.operations.recall import rehearse
 from engram_core.operations.warden import Sight
@@ -160,11 +160,7 @@ class Replay:
 
     def _judged(self, question: str, response: str, facts: Sequence[Fact]) -> Mapping[str, float]:
         shown = [Shown(fact.id, fact.display, fact.said_at, None, fact.speaker) for fact in facts]
-        states = self._context.ledger.scopes([self._scope])
-        size = states[0].recallable if states else len(shown)
-        counts = frequencies(self._context, states, [response, question, *(item.text for item in shown)])
-        alike = similarity(self._context, question, response, [fact.id for fact in facts])
-        verdicts = attribute(response, question, shown, size, counts, alike)
+        verdicts = attributed(self._context, self._scope, question, response, shown)
         return {verdict.fact_id: verdict.weight for verdict in verdicts}
 
 

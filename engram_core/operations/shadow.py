@@ -19,6 +19,7 @@ from engram_core.domain.proposal import Proposal
 from engram_core.domain.recall import Recall
 from engram_core.domain.scope import Scope
 from engram_core.domain.spec import Shadow
+from engram_core.measure.paired import apart
 from engram_core.operations import proposals
 from engram_core.operations.context import Context
 from engram_core.operations.recall import recall
@@ -30,7 +31,6 @@ SHADOWED: Final = 20
 FEWEST: Final = 20
 """Answers before and after that a rollback or a keeping needs."""
 PERIOD: Final = timedelta(days=30)
-_RESAMPLES: Final = 2_000
 
 logger = logging.getLogger("engram")
 
@@ -141,10 +141,10 @@ def watch(context: Context, scope: Scope | None, now: datetime) -> list[Proposal
         figures: dict[str, Any] = {"answers_before": len(before), "answers_after": len(after)}
         is_over = now - step.at >= PERIOD or len(after) >= 200
         if min(len(before), len(after)) >= FEWEST:
-            mean, low, high = difference(before, after)
-            figures |= {"used": round(mean, 4), "low": round(low, 4), "high": round(high, 4)}
-            if high < 0:
-                line = f"Answers use less of what is recalled: {mean:+.3f} ({low:+.3f} to {high:+.3f})."
+            found = apart(before, after)
+            figures |= {"used": round(found.mean, 4), "low": round(found.low, 4), "high": round(found.high, 4)}
+            if found.is_loss:
+                line = f"Answers use less of what is recalled: {found}."
                 done += _tried(lambda p=proposal, why=line, f=figures: proposals.rollback(  # type: ignore[misc]
                     context, p.id, proposals.RULE, now, reason=why, figures=f
                 ))  # fmt: skip
@@ -174,13 +174,3 @@ def used_shares(rows: Sequence[UsageRow]) -> list[float]:
         if judged:
             shares.append(judged.count("used") / len(judged))
     return shares
-
-
-def difference(before: Sequence[float], after: Sequence[float], *, seed: int = 0) -> tuple[float, float, float]:
-    """Mean of `after` less mean of `before`, and its 95 % bootstrap interval, each side resampled by itself."""
-    rng = np.random.default_rng(seed)
-    one, other = np.asarray(before), np.asarray(after)
-    means = [rng.choice(side, (_RESAMPLES, len(side))).mean(axis=1) for side in (one, other)]
-    drawn = means[1] - means[0]
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return float(other.mean() - one.mean()), float(low), float(high)

@@ -272,3 +272,41 @@ def test_a_model_reads_what_rules_cannot(tmp_path):
         done = other.reflect()
         assert done.gaps[0].state == "open"
         assert "99" in done.trouble[0]
+
+
+def test_of_an_open_gap_only_what_is_new_is_read(store):
+    """The past was looked through in vain once; what was withheld then may count later, and is looked for again."""
+    from engram_core.domain.scope import Scope
+    from engram_core.operations import evidence, reflect
+
+    def pages() -> int:
+        """Pages of episodes that a reflection's search reads."""
+        seen = []
+        reflect.reflect(
+            store.context, Scope(SCOPE), "user:owner", START, progress=lambda done, total: seen.append((done, total))
+        )
+        return seen.count((0, 1)) - 1  # the last one says that the gaps themselves begin
+
+    memory = store.memory(SCOPE)
+    for number in range(evidence.PAGE + 20):
+        memory.add(Message("user", f"Lamp number {number} is lit.", session=f"s{number}"), now=START)
+    turn(memory, 5, "What's my parking space?", "I'm sorry, I don't have that information.")
+    assert pages() == 2
+    assert pages() == 1
+    turn(memory, 6, "My parking space is B17.", "Noted.")
+    assert memory.reflect().line == "found 0, filled 0, closed 1, 0 open"
+
+
+def test_what_was_withheld_is_looked_for_again(store):
+    memory = store.memory(SCOPE)
+    turn(memory, 0, "My parking space is B17.", "Noted.")
+    (fact,) = (item for item in memory.list() if "B17" in item.text)
+    memory.forget(fact.id)
+    for day in range(1, 15):
+        turn(memory, day, f"The lamp on floor {day} is lit.", "Good.")
+    turn(memory, 20, "What's my parking space?", "I'm sorry, I don't have that information.")
+    (gap,) = memory.reflect().gaps
+    assert (gap.state, gap.reason.rule) == ("open", "evidence_withheld")
+    memory.restore(fact.id)
+    (gap,) = memory.reflect().gaps
+    assert gap.state in ("filled", "closed")

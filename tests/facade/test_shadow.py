@@ -14,8 +14,8 @@ from engram_core.designs.genome import Genome, registry
 from engram_core.lab.tasks.base import Suite
 from engram_core.lab.tasks.errands import ErrandTask
 from engram_core.lab.tasks.guards import LeakTask, OrderTask
+from engram_core.measure.paired import apart
 from engram_core.operations import proposals
-from engram_core.operations.shadow import difference
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SAID = [
@@ -176,9 +176,9 @@ def test_the_difference_of_two_periods_has_an_honest_interval() -> None:
     inside = 0
     for _ in range(200):
         before, after = (rng.random(40) < share for share in (0.6, 0.5))
-        mean, low, high = difference(before.astype(float), after.astype(float))
-        inside += low <= -0.1 <= high
-        assert low <= mean <= high
+        found = apart(before.astype(float), after.astype(float))
+        inside += found.low <= -0.1 <= found.high
+        assert found.low <= found.mean <= found.high
     assert 0.9 <= inside / 200 <= 0.99
 
 

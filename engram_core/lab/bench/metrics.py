@@ -17,13 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from engram_core.domain.errors import InvalidInput
 from engram_core.measure import content
+from engram_core.measure.paired import RESAMPLES, bounds, resampled
 
 CUTS: Final = (1, 5, 10, 20)
 BUDGETS: Final = (256, 512, 1024, 2048)
 DEPTH: Final = 120
 """Hits asked for: what R@bt and MRR look at."""
-RESAMPLES: Final = 5_000
-_CHUNK: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,14 +237,8 @@ def paired_intervals(differences: NDArray[np.float64], *, seed: int = 0, resampl
     Raises:
         InvalidInput: There is no question.
     """
-    count = len(differences)
-    if not count:
+    if not len(differences):
         raise InvalidInput("An interval needs at least one question.")
-    rng = np.random.default_rng(seed)
-    means = []
-    for start in range(0, resamples, _CHUNK):
-        drawn = rng.multinomial(count, np.full(count, 1 / count), size=min(_CHUNK, resamples - start))
-        means.append(drawn @ differences / count)
-    low, high = np.quantile(np.concatenate(means), (0.025, 0.975), axis=0)
+    low, high = bounds(resampled(differences, seed=seed, resamples=resamples))
     centre = differences.mean(axis=0)
     return [Interval(float(m), float(a), float(b)) for m, a, b in zip(centre, low, high, strict=True)]

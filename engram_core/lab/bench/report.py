@@ -10,6 +10,7 @@ import numpy as np
 
 from engram_core.lab.bench import metrics
 from engram_core.lab.bench.metrics import Interval
+from engram_core.measure.paired import RESAMPLES
 from engram_core.lab.bench.run import USUAL, Clocked, ForgetRow, Measured, Row
 
 ALL: Final = "all"
@@ -212,8 +213,7 @@ def _about(found: Mapping[str, Any]) -> str:
     versions = "; ".join(f"{name}: {version}" for name, version in found["systems"].items() if version)
     return (
         f"One run; embedder `{found['embedder']}` for every memory, tokens by `{found['counter']}`. "
-        f"Intervals are 95 %, paired over questions, {metrics.RESAMPLES:,} resamples."
-        + (f" {versions}." if versions else "")
+        f"Intervals are 95 %, paired over questions, {RESAMPLES:,} resamples." + (f" {versions}." if versions else "")
     )
 
 
