@@ -63,7 +63,7 @@ class StorePortability:
         where = Scope.coerce(scope) if scope is not None else None
         known = [state.scope for state in context.ledger.scopes()]
         scopes = tuple(one for one in known if where is None or one == where or (below and where.contains(one)))
-        at, who = _moment(now, context), principal or self.owner
+        at, who = moment_of(now, context), principal or self.owner
         for one in scopes:
             allowed = warden.require(context, who, "read", one, at, "export")
             if subject is None:
@@ -107,7 +107,7 @@ class StorePortability:
             StoreUnavailable: The ledger is out of order.
         """
         context = self.context
-        file, at = Path(path), _moment(now, context)
+        file, at = Path(path), moment_of(now, context)
         where = Scope.coerce(scope) if scope is not None else None
         who = principal or self.owner
         try:
@@ -151,7 +151,8 @@ class MemoryPortability:
         return await asyncio.to_thread(self.export, path, **options)
 
 
-def _moment(now: datetime | None, context: Context) -> datetime:
+def moment_of(now: datetime | None, context: Context) -> datetime:
+    """The time of a call: the one it was given, else the store's. Raises InvalidInput."""
     if now is not None and not isinstance(now, datetime):
         raise InvalidInput(f"now must be a datetime, not {type(now).__name__}.")
     return aware(now) if now is not None else context.clock()

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from engram_core.domain.errors import AccessDenied, FactNotFound, InvalidInput
-from engram_core.domain.message import aware
 from engram_core.domain.scope import Scope
 from engram_core.keeping import Hold
 from engram_core.operations import erase as erasing
 from engram_core.operations import holding, residue, warden
 from engram_core.operations.context import Context
-from engram_core.portability import MemoryPortability, StorePortability
+from engram_core.portability import MemoryPortability, StorePortability, moment_of
 
 ErasureProgress = Callable[[str, int, int], None]
 MAX_SUBJECT = 200
@@ -69,7 +68,7 @@ class StorePrivacy(StorePortability):
         where = Scope.coerce(scope) if scope is not None else None
         if where is None and subject is None:
             raise InvalidInput("erase() needs a scope or a subject. Erasing a whole store is deleting its directory.")
-        at, who = _moment(now, context), principal or self.owner
+        at, who = moment_of(now, context), principal or self.owner
         # Before anything is looked for: a refusal must not tell whether it is there.
         if where is not None:
             warden.require(context, who, "admin", where, at, "erase")
@@ -131,12 +130,12 @@ class StorePrivacy(StorePortability):
         self, scope: Scope | str, *, reason: str, principal: str | None = None, now: datetime | None = None
     ) -> Hold:
         """Put a scope and all below it under a legal hold; see `Memory.hold`."""
-        at = _moment(now, self.context)
+        at = moment_of(now, self.context)
         return holding.hold(self.context, Scope.coerce(scope), None, reason, principal or self.owner, at)
 
     def release_hold(self, hold_id: str, *, principal: str | None = None, now: datetime | None = None) -> None:
         """Lift a legal hold. Raises InvalidInput if there is no such hold in force, AccessDenied."""
-        holding.release(self.context, hold_id, principal or self.owner, _moment(now, self.context))
+        holding.release(self.context, hold_id, principal or self.owner, moment_of(now, self.context))
 
     async def aerase(self, scope: Scope | str | None = None, **options: Any) -> erasing.ErasureReport:
         """`erase`, off the event loop."""
@@ -217,7 +216,7 @@ class MemoryPrivacy(MemoryPortability):
         named = tuple(dict.fromkeys([*([id] if id is not None else []), *ids]))
         if bool(named) == (subject is not None):
             raise InvalidInput("erase() takes a fact's id, or ids=, or subject=: one of the three.")
-        at = _moment(now, context)
+        at = moment_of(now, context)
         warden.require(context, self.principal, "admin", self.scope, at, "erase")
         if subject is not None:
             wanted = erasing.Wanted(tuple(context.ledger.erasures.about(_subject(subject), self.scope)), "subject")
@@ -245,12 +244,12 @@ class MemoryPrivacy(MemoryPortability):
             AccessDenied: The principal may not administer this scope.
         """
         context: Context = self.engram.context
-        return holding.hold(context, self.scope, id, reason, self.principal, _moment(now, context))
+        return holding.hold(context, self.scope, id, reason, self.principal, moment_of(now, context))
 
     def release_hold(self, hold_id: str, *, now: datetime | None = None) -> None:
         """Lift a legal hold. Raises InvalidInput if there is no such hold in force, AccessDenied."""
         context: Context = self.engram.context
-        holding.release(context, hold_id, self.principal, _moment(now, context))
+        holding.release(context, hold_id, self.principal, moment_of(now, context))
 
     async def aerase(self, id: str | None = None, **options: Any) -> erasing.ErasureReport:  # noqa: A002
         """`erase`, off the event loop."""
@@ -263,12 +262,6 @@ class MemoryPrivacy(MemoryPortability):
     async def arelease_hold(self, hold_id: str, **options: Any) -> None:
         """`release_hold`, off the event loop."""
         await asyncio.to_thread(self.release_hold, hold_id, **options)
-
-
-def _moment(now: datetime | None, context: Context) -> datetime:
-    if now is not None and not isinstance(now, datetime):
-        raise InvalidInput(f"now must be a datetime, not {type(now).__name__}.")
-    return aware(now) if now is not None else context.clock()
 
 
 def _subject(subject: str) -> str:

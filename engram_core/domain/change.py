@@ -180,3 +180,16 @@ Change = (
     | Release
     | Vouch
 )
+
+
+def messages_of(change: Change) -> tuple[Message, ...]:
+    """The messages a change is about; none for a change of what is stored."""
+    match change:
+        case Add() | Supersede():
+            return change.draft.messages
+        case Merge():
+            return change.twin.messages
+        case Ignore():
+            return (change.message,)
+        case _:
+            return ()

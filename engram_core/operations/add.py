@@ -25,6 +25,7 @@ from engram_core.domain.change import (
     Split,
     Supersede,
     Vouch,
+    messages_of,
 )
 from engram_core.domain.errors import ChangeRefused, Conflict, FactNotFound, InvalidInput, StoreUnavailable
 from engram_core.domain.fact import TRUST_BY_CHANNEL, Fact, Status
@@ -638,16 +639,3 @@ class _Planning:
 def _named(draft: Draft) -> tuple[str | Draft, ...]:
     """The facts and earlier drafts that a draft refers to."""
     return (*draft.sources, *(update.older for update in draft.updates))
-
-
-def messages_of(change: Change) -> tuple[Message, ...]:
-    """The messages a change is about."""
-    match change:
-        case Add() | Supersede():
-            return change.draft.messages
-        case Merge():
-            return change.twin.messages
-        case Ignore():
-            return (change.message,)
-        case _:
-            return ()

@@ -15,7 +15,7 @@ from typing import ClassVar
 import pytest
 
 from engram_core.design import Design
-from engram_core.domain.change import Add, Change, Ignore, Merge, Supersede
+from engram_core.domain.change import Add, Change, messages_of
 from engram_core.domain.message import Episode, Message
 from engram_core.domain.recall import Query, Scored
 from engram_core.domain.scope import Scope
@@ -281,20 +281,8 @@ def _plain(ranking: Sequence[Scored]) -> list[tuple[str, dict[str, float]]]:
     return [(scored.fact_id, dict(scored.terms)) for scored in ranking]
 
 
-def _about(change: Change) -> tuple[Message, ...]:
-    match change:
-        case Add() | Supersede():
-            return change.draft.messages
-        case Merge():
-            return change.twin.messages
-        case Ignore():
-            return (change.message,)
-        case _:
-            return ()
-
-
 def _account(episode: Episode, changes: Sequence[Change]) -> None:
-    named = {message.id for change in changes for message in _about(change)}
+    named = {message.id for change in changes for message in messages_of(change)}
     assert named == {message.id for message in episode.messages}
     assert all(change.reason.rule and change.reason.line for change in changes)
 

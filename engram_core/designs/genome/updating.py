@@ -12,7 +12,7 @@ from engram_core.design import View
 from engram_core.designs.genome.registry import NoParams, Operator, Params
 from engram_core.designs.pipeline.update import update as statements_of
 from engram_core.designs.plain import Null, Similarity
-from engram_core.domain.change import Add, Change, Draft, Ignore, Merge, Supersede
+from engram_core.domain.change import Add, Change, Draft, Ignore, Merge, Supersede, messages_of
 from engram_core.domain.fact import MAX_TEXT_BYTES, Fact, Slot
 from engram_core.domain.message import Episode, Message
 from engram_core.domain.reason import Reason
@@ -181,13 +181,13 @@ def _without(changes: Sequence[Change], is_out: Callable[[Draft], bool], reason:
     """The changes without the plain additions that are out; every message is still accounted for."""
     fixed = _referred(changes)
     out = {place for place, item in enumerate(changes) if _is_free(item, fixed) and is_out(item.draft)}  # type: ignore[union-attr]
-    named = {id(message) for place, item in enumerate(changes) if place not in out for message in _messages(item)}
+    named = {id(message) for place, item in enumerate(changes) if place not in out for message in messages_of(item)}
     done: list[Change] = []
     for place, change in enumerate(changes):
         if place not in out:
             done.append(change)
             continue
-        for message in _messages(change):
+        for message in messages_of(change):
             if id(message) not in named:
                 named.add(id(message))
                 done.append(Ignore(message, reason))
@@ -216,18 +216,6 @@ def _targets(change: Change) -> Iterator[str | Draft | None]:
     elif isinstance(change, Supersede):
         yield change.fact_id
         yield from (update.older for update in change.draft.updates)
-
-
-def _messages(change: Change) -> tuple[Message, ...]:
-    match change:
-        case Add() | Supersede():
-            return change.draft.messages
-        case Merge():
-            return change.twin.messages
-        case Ignore():
-            return (change.message,)
-        case _:
-            return ()
 
 
 OPERATORS: Final = (

@@ -10,8 +10,8 @@ import numpy as np
 
 from engram_core.lab.bench import metrics
 from engram_core.lab.bench.metrics import Interval
-from engram_core.measure.paired import RESAMPLES
 from engram_core.lab.bench.run import USUAL, Clocked, ForgetRow, Measured, Row
+from engram_core.measure.paired import RESAMPLES
 
 ALL: Final = "all"
 MAIN: Final = (
