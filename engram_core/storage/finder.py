@@ -65,6 +65,7 @@ class LedgerFinder:
         hits = self._projector.search(state, vector, n)
         if hits is None:
             return Nearest(self._matrices.nearest(state, vector, n), degraded=True)
+        self._matrices.release(state.id)
         return Nearest(hits, degraded=False)
 
     def frequencies(self, state: ScopeState, stems: Sequence[str]) -> dict[str, tuple[int, int]]:

@@ -6,6 +6,7 @@ This is what answers in every process that does not own the index, and while the
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -17,6 +18,8 @@ from engram_core.measure.columns import vectors
 from engram_core.ports import Hit, Ledger, ScopeState
 
 _PAGE = 2_000
+_KEPT_S = 60.0
+"""How long a matrix stays when the index answers again: one that comes and goes must not cost a reading each time."""
 _MOST_ROOM = 16_384
 """Rows that a large matrix grows by: making it larger is cheap, touching the new memory is not."""
 
@@ -31,6 +34,7 @@ class _Matrix:
         self._is_vacant = np.zeros(0, dtype=np.bool_)
         self._places: dict[str, int] = {}
         self._free: list[int] = []
+        self.used = time.monotonic()
         self.lock = threading.Lock()
 
     def catch_up(self, ledger: Ledger, state: ScopeState) -> None:
@@ -109,6 +113,7 @@ class Matrices:
             if matrix is None or matrix.values.shape[1] != len(vector):
                 matrix = self._held[state.id] = _Matrix(self._dimension())
             self._held.move_to_end(state.id)
+            matrix.used = time.monotonic()
         with matrix.lock:
             if matrix.seq < state.seq:
                 matrix.catch_up(self._ledger, state)
@@ -117,9 +122,11 @@ class Matrices:
         return hits
 
     def release(self, scope_id: int) -> None:
-        """Drop a scope's matrix; the index answers for it again."""
-        with self._lock:
-            self._held.pop(scope_id, None)
+        """Drop a scope's matrix unless it was asked within the last minute: the index answers again."""
+        matrix = self._held.get(scope_id)
+        if matrix is not None and time.monotonic() - matrix.used > _KEPT_S:
+            with self._lock:
+                self._held.pop(scope_id, None)
 
     def _shrink(self) -> None:
         with self._lock:

@@ -43,6 +43,10 @@ GATHER_S = 1.0
 _LEASE = "projector"
 _LEASE_S = 15.0
 _RETRY_S = 2.0
+_OPENING_S = 3.0
+"""How long after the store was opened a recall waits for its index to be; then it searches exactly."""
+_WORTH_WAITING = 10
+"""Times the limit: in a larger scope reading all vectors takes longer, and more memory, than opening the index."""
 _SAMPLES = 8
 _CHECKED = 100
 """Collections of a server that are looked at when it is opened, and how often one may fail before it is given up."""
@@ -92,6 +96,8 @@ class Projector:
         self._collections: dict[int, Collection] = {}
         self._suspect: VectorIndex | None = None
         self._looked = 0.0
+        self._has_looked = threading.Event()
+        self._opening_until = 0.0
         self._pace = Pace()
         self._is_reader = False
         self._problem: str | None = None
@@ -108,6 +114,8 @@ class Projector:
         """The nearest live facts at `state.seq`, or None when the index cannot tell and exact search must."""
         if self._pid != os.getpid():
             return None
+        if self._index is None and state.live > _WORTH_WAITING * self._exact_limit:
+            self._has_looked.wait(max(0.0, self._opening_until - time.monotonic()))
         index, collection = self._index, self._collection(state.id)
         if index is None or index is self._suspect or collection is None:
             self._look_again()
@@ -157,6 +165,7 @@ class Projector:
                 if self._pid != os.getpid():
                     return  # a forked child: the parent's index is not ours to touch
                 self._thread = threading.Thread(target=self._loop, name="engram-index", daemon=True)
+                self._opening_until = time.monotonic() + _OPENING_S
                 self._thread.start()
         self._wake.set()
 
@@ -285,6 +294,7 @@ class Projector:
                 if problem != known:  # an outage is said once, not every two seconds
                     logger.warning("engram: the vector index has to wait: %s", error, exc_info=not is_expected)
                 wait = _RETRY_S
+            self._has_looked.set()
             self._wake.wait(timeout=wait)
             # Let single adds gather: recall searches what is not projected yet exactly, so nobody waits for this.
             self._stopped.wait(GATHER_S)

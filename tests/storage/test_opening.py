@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,3 +69,26 @@ def test_opening_does_not_read_facts(tmp_path: Path) -> None:
             if statement.lstrip().upper().startswith(("SELECT", "WITH")):
                 plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
                 assert not any(step.startswith(("SCAN facts", "SCAN f")) for step in plan), (statement, plan)
+
+
+FIRST = """
+import sys
+from engram_core import Engram
+from engram_core.testing import samples
+from engram_core.testing.fakes import WordHashEmbedder
+
+with Engram.open(sys.argv[1], embedder=WordHashEmbedder(samples.DIMENSION), exact_limit=50) as store:
+    found = store.memory(sys.argv[2]).recall("coffee in the garden")
+    print(len(found.facts), found.degraded)
+"""
+
+
+def test_the_first_recall_waits_for_the_index_instead_of_reading_every_vector(tmp_path: Path) -> None:
+    place = tmp_path / "store"
+    with Engram.open(place, embedder=WordHashEmbedder(samples.DIMENSION), exact_limit=50) as store:
+        samples.add(store.context.ledger, ALICE, texts(700))
+        assert store.flush(60)
+    # In a process of its own: there the index's package has to be imported first, which takes a second.
+    command = [sys.executable, "-c", FIRST, str(place), ALICE.path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["8", "False"]
