@@ -188,6 +188,7 @@ class ScopeState:
         speakers: Recallable facts per speaker.
         judged: Recalls of this scope that had a verdict, and corrections of them: the clock of its tallies.
         held: Originals that recallable merged facts stand for; ranking reads them in those facts' place.
+        collection: What the live generation of the index holds of it, if anything.
     """
 
     id: int
@@ -200,6 +201,7 @@ class ScopeState:
     speakers: Mapping[str, int]
     judged: int = 0
     held: int = 0
+    collection: Collection | None = None
 
     @property
     def rows(self) -> int:
@@ -417,6 +419,20 @@ class PolicyVersion:
     policy: MemoryPolicy
     principal: str = ""
     at: datetime | None = None
+
+
+class Outset(NamedTuple):
+    """What every call needs to know of a scope first.
+
+    Attributes:
+        rules: `AccessBook.number`.
+        policy: `Ledger.policy` of the scope.
+        states: `Ledger.scopes` of the scope and those above it, nearest first; whoever asks must still be let in.
+    """
+
+    rules: int
+    policy: PolicyVersion
+    states: list[ScopeState]
 
 
 @dataclass(frozen=True, slots=True)
@@ -667,6 +683,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def outset(self, scope: Scope) -> Outset:
+        """What a call reads before anything else, as of one moment and in one read."""
+        ...
+
     def facts(self, ids: Sequence[str]) -> list[Fact]:
         """Facts by id, any scope, any status, in the order given; unknown ids are left out."""
         ...
@@ -724,6 +744,10 @@ class Ledger(Protocol):
 
     def contexts(self, scope_id: int, after: int, limit: int) -> list[tuple[str, int, str, bytes | None]]:
         """Of `changes` only what exact search reads: id, sequence number, status and context vector."""
+        ...
+
+    def heaviest(self, scope_id: int, weights: Mapping[str, float], limit: int) -> list[int]:
+        """Keys (`Indexed.key`) of what `matching` finds, in the same order."""
         ...
 
     def matching(self, scope_id: int, weights: Mapping[str, float], limit: int, *, together: bool = False) -> list[str]:

@@ -87,18 +87,20 @@ def add(
     progress: Progress | None = None,
 ) -> AddResult:
     """Remember messages; see `Memory.add`. One transaction per 1,000 messages."""
-    warden.require(context, principal, "write", scope, now, "add")
+    outset = context.ledger.outset(scope)
+    access = context.rules.current(outset.rules)
+    warden.require(context, principal, "write", scope, now, "add", access=access)
     if wishes.supersedes:
         # Naming what is replaced is archiving it, and answers whether it is there.
-        warden.require(context, principal, "curate", scope, now, "add")
-        warden.require(context, principal, "read", scope, now, "add")
+        warden.require(context, principal, "curate", scope, now, "add", access=access)
+        warden.require(context, principal, "read", scope, now, "add", access=access)
     whole = normalised(messages, session=session, now=now, new_id=context.new_id)
     facts: list[Fact] = []
     outcomes: list[Outcome] = []
     first_episode = ""
     for start in range(0, len(whole), MESSAGES_PER_COMMIT):
         chunk = whole[start : start + MESSAGES_PER_COMMIT]
-        policy = context.ledger.policy(scope).policy
+        policy = (outset.policy if start == 0 else context.ledger.policy(scope)).policy
         episode = Episode(context.new_id(), scope, tuple(chunk), now, principal)
         episode, entry = gate.admit(context, episode, policy, now)
         first_episode = first_episode or episode.id
@@ -113,7 +115,7 @@ def add(
         outcomes += done.outcomes
         if progress is not None:
             progress(min(start + MESSAGES_PER_COMMIT, len(whole)), len(whole))
-    if warden.allowance(context, principal, "read", scope, now) is None:
+    if access.allowance(principal, "read", scope, now) is None:
         return _sealed(outcomes, first_episode)
     return AddResult(tuple(facts), tuple(outcomes), first_episode)
 
@@ -242,11 +244,28 @@ def view_of(
     model: LanguageModel | None = None,
 ) -> tuple[ScopedView, int]:
     """The view of a scope (alone, or with the readable scopes) and the scope's sequence number."""
-    states = context.ledger.scopes(list(readable) if readable is not None else [scope])
-    policy = policy or context.ledger.policy(scope).policy
+    if policy is None:
+        outset = context.ledger.outset(scope)
+        wanted = readable if readable is not None else (scope,)
+        states, policy = [state for state in outset.states if state.scope in wanted], outset.policy.policy
+    else:
+        states = context.ledger.scopes(list(readable) if readable is not None else [scope])
+    view = view_on(context, scope, now, states, policy, model=model)
+    return view, view.own.seq if view.own is not None else 0
+
+
+def view_on(
+    context: Context,
+    scope: Scope,
+    now: datetime,
+    states: Sequence[ScopeState],
+    policy: MemoryPolicy,
+    *,
+    model: LanguageModel | None = None,
+) -> ScopedView:
+    """The view of a scope on the states that were read of it and of others."""
     own = next((state for state in states if state.scope == scope), None)
-    view = ScopedView(context, scope, now, policy, _non_empty(states), own=own, model=model)
-    return view, own.seq if own is not None else 0
+    return ScopedView(context, scope, now, policy, _non_empty(states), own=own, model=model)
 
 
 def _non_empty(states: Sequence[ScopeState]) -> list[ScopeState]:

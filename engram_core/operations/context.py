@@ -166,8 +166,8 @@ def _no_answer(question: str, facts: Sequence[tuple[str, datetime]], model: Lang
 class Rules(Protocol):
     """The access rules in force; see `warden.Rulebook`."""
 
-    def current(self) -> Access:
-        """The rules as of now."""
+    def current(self, number: int | None = None) -> Access:
+        """The rules as of now, or as of a number of theirs that was just read."""
         ...
 
 

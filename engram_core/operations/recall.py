@@ -20,7 +20,7 @@ from engram_core.floor import budget
 from engram_core.measure import dates, succession
 from engram_core.measure.citations import strip_citations
 from engram_core.operations import gate, standby, warden
-from engram_core.operations.add import view_of
+from engram_core.operations.add import view_of, view_on
 from engram_core.operations.context import Context
 from engram_core.operations.past import PastView, Time, stand_ins
 from engram_core.operations.rerank import RERANKED, reranked
@@ -103,10 +103,12 @@ def recall(
 ) -> Recall:
     """Retrieve for a query; see `Memory.recall`. With `rehearsed`, as that design would: nothing is recorded."""
     watch = _Stopwatch()
-    policy = context.ledger.policy(scope)
-    sight = warden.sight(context, principal, scope, now, "recall")
+    outset = context.ledger.outset(scope)
+    policy = outset.policy
+    sight = warden.sight(context, principal, scope, now, "recall", rules=outset.rules)
     time = Time(asked.as_of, asked.include_archived, now, policy.policy)
-    view, _ = view_of(context, scope, time.moment, readable=sight.scopes, policy=policy.policy)
+    states = [state for state in outset.states if state.scope in sight.scopes]
+    view = view_on(context, scope, time.moment, states, policy.policy)
     if not time.is_now:
         view = PastView.over(view, context.ledger.scopes(list(sight.scopes)), time.admits)
     view.question = asked.text

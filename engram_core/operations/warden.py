@@ -30,9 +30,9 @@ class Rulebook:
         self._lock = threading.Lock()
         self._held: Access | None = None
 
-    def current(self) -> Access:
-        """The rules as of now, at the price of reading one number."""
-        number = self._book.number()
+    def current(self, number: int | None = None) -> Access:
+        """The rules as of now, at the price of reading one number, or as of a number that was just read."""
+        number = self._book.number() if number is None else number
         held = self._held
         if held is not None and held.rules.number == number:
             return held
@@ -46,9 +46,18 @@ def allowance(context: Context, principal: str, verb: Verb, scope: Scope, now: d
     return context.rules.current().allowance(principal, verb, scope, now)
 
 
-def require(context: Context, principal: str, verb: Verb, scope: Scope, now: datetime, operation: str) -> Allowance:
-    """What lets a principal do this. Raises AccessDenied, and notes the refusal."""
-    found = allowance(context, principal, verb, scope, now)
+def require(
+    context: Context,
+    principal: str,
+    verb: Verb,
+    scope: Scope,
+    now: datetime,
+    operation: str,
+    *,
+    access: Access | None = None,
+) -> Allowance:
+    """What lets a principal do this, by `access` or the rules in force. Raises AccessDenied, and notes the refusal."""
+    found = (access or context.rules.current()).allowance(principal, verb, scope, now)
     if found is None:
         raise refused(context, principal, verb, scope, now, operation)
     return found
@@ -75,9 +84,16 @@ class Sight:
         return fact.scope in self.scopes
 
 
-def sight(context: Context, principal: str, scope: Scope, now: datetime, operation: str) -> Sight:
-    """What a question asked in `scope` may look into. Raises AccessDenied if that is nothing, and notes the refusal."""
-    access = context.rules.current()
+def sight(
+    context: Context, principal: str, scope: Scope, now: datetime, operation: str, *, rules: int | None = None
+) -> Sight:
+    """What a question asked in `scope` may look into. Raises AccessDenied if that is nothing, and notes the refusal.
+
+    Args:
+        context, principal, scope, now, operation: Who asks what, where and when.
+        rules: The number of the rules in force, where the call has just read it.
+    """
+    access = context.rules.current(rules)
     scopes = access.readable(principal, scope, now)
     if not scopes:
         raise refused(context, principal, "read", scope, now, operation)

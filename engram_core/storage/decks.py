@@ -358,9 +358,14 @@ class Decks:
 
     def matching(self, state: ScopeState, weights: Mapping[str, float], limit: int, *, together: bool) -> list[str]:
         """See `engram_core.ports.Ledger.matching`; as of `state.seq` or later."""
-        if not together or len(weights) < 2:
-            return self._ledger.matching(state.id, weights, limit, together=together)
         deck, stems = self._current(state), list(weights)
+        if not together:
+            keys = self._ledger.heaviest(state.id, weights, limit)
+            with deck.lock:
+                known = deck.ids_at(keys)
+            return self._named(keys, known)
+        if len(stems) < 2:
+            return self._ledger.matching(state.id, weights, limit, together=True)
         with deck.lock:
             found = deck.holding_together(stems, limit)
             known = deck.ids_at(found or ())
@@ -369,10 +374,14 @@ class Decks:
             # Reading all holders of a frequent word takes longer than this search: the next one will be faster.
             self._later(self._learning(deck, state.id, missing))
             return self._ledger.matching(state.id, weights, limit, together=True)
-        unread = [key for key in found if key not in known]
+        return self._named(found, known)
+
+    def _named(self, keys: Sequence[int], known: dict[int, str]) -> list[str]:
+        """The ids of row keys, those that are not known read from the ledger."""
+        unread = [key for key in keys if key not in known]
         if unread:
             known |= self._ledger.ids_at(unread)
-        return [known[key] for key in found if key in known]
+        return [known[key] for key in keys if key in known]
 
     def gather(
         self, state: ScopeState, found: Sequence[Sequence[str]], stems: Sequence[str], with_neighbours: int

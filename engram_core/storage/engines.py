@@ -72,8 +72,14 @@ class Engines:
     def reading(self) -> Iterator[Connection]:
         """A connection that waits for no writer. On SQLite it sees the database as it was at its first query."""
         with self.observer.connect() as connection:
-            is_sqlite = self.dialect == "sqlite"
-            yield connection.execution_options(**({_READS: True} if is_sqlite else {"isolation_level": "AUTOCOMMIT"}))
+            yield connection.execution_options(**{_READS: True})
+
+    @contextmanager
+    def observing(self) -> Iterator[Connection]:
+        """A transaction whose commit does not wait for the disk."""
+        options: dict[str, Any] = {} if self.dialect == "sqlite" else {"isolation_level": "READ COMMITTED"}
+        with self.observer.connect().execution_options(**options) as connection, connection.begin():
+            yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -112,7 +118,7 @@ def open_engines(url: str) -> Engines:
     parsed = _parsed(url)
     if parsed.get_backend_name() == "sqlite":
         return Engines(_sqlite(parsed, "FULL"), _sqlite(parsed, "NORMAL"))
-    return Engines(_postgres(parsed, "on"), _postgres(parsed, "off"))
+    return Engines(_postgres(parsed, "on", autocommit=False), _postgres(parsed, "off", autocommit=True))
 
 
 def let_go(connection: PoolProxiedConnection, error: BaseException) -> bool:
@@ -179,10 +185,10 @@ def _use_wal(cursor: sqlite3.Cursor) -> None:
             return
 
 
-def _postgres(url: URL, synchronous_commit: str) -> Engine:
+def _postgres(url: URL, synchronous_commit: str, *, autocommit: bool) -> Engine:
     try:
         from engram_core.storage import postgres  # noqa: PLC0415 - psycopg is an extra
     except ModuleNotFoundError as error:
         raise MissingExtra('PostgreSQL needs psycopg: pip install "engram-agent-memory[postgres]"') from error
     bare, options = postgres.options_of(url)
-    return postgres.engine(bare, options, synchronous_commit)
+    return postgres.engine(bare, options, synchronous_commit, autocommit=autocommit)

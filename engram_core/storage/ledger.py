@@ -36,6 +36,7 @@ from engram_core.ports import (
     Judged,
     Link,
     Night,
+    Outset,
     Parked,
     PolicyVersion,
     RecallRow,
@@ -84,7 +85,21 @@ _INDEXED = (
 _INDEXED_LIGHT = _INDEXED.replace("content, context", "NULL, context").replace("body_stems, context_stems", "'', ''")
 _LIVE = "('live', 'pending')"
 _LINK = "newer, older, verdict, probability, at, rule, line, terms"
-_SCOPES = "SELECT id, path, seq, live, recallable, body_words, context_words, speakers, judged, held FROM scopes"
+_STATE = (
+    "s.id, s.path, s.seq, s.live, s.recallable, s.body_words, s.context_words, s.speakers, s.judged, s.held, "
+    "c.generation, c.name, c.watermark, c.dirty"
+)
+_STATES = (
+    "scopes s LEFT JOIN collections c ON c.scope_id=s.id "
+    "AND c.generation=(SELECT MIN(id) FROM generations WHERE state='live')"
+)
+_SCOPES = f"SELECT {_STATE} FROM {_STATES}"
+_OUTSET = (
+    f"SELECT (SELECT number FROM heads WHERE name='access'), {_STATE}, p.version, p.policy, p.principal, p.at "
+    "FROM (SELECT 1 AS one) o LEFT JOIN ({states}) ON {paths} LEFT JOIN policies p ON p.scope_id=s.id "
+    "AND p.version=(SELECT MAX(version) FROM policies WHERE scope_id=s.id)"
+).replace("{states}", _STATES)
+"""One row without any scope while there is none."""
 _TALLY = ", ".join(Tally._fields)
 _STANDING = (
     "SELECT id, kind, importance, trust, CASE WHEN pinned THEN 1 ELSE 0 END, created_at, said_at, restored_at, "
@@ -96,6 +111,11 @@ _RECORD = (
     "INSERT INTO recalls (id, scope_id, principal, session, at, query, text_tokens, token_counter, degraded, "
     "policy_version, facts, dropped, stages) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
+_RECORD_AT_ONCE = f"WITH recall AS ({_RECORD}) INSERT INTO recalled (fact_id, recall_id) SELECT UNNEST(?::text[]), ?"
+"""PostgreSQL only: one statement, so one round trip and one transaction."""
+
+
+_DEFAULT_POLICY = PolicyVersion(None, 0, MemoryPolicy.preset("default"))
 
 
 class SqlLedger:
@@ -142,23 +162,31 @@ class SqlLedger:
 
     def scopes(self, paths: Sequence[Scope] | None = None, *, at_least: int = 0) -> list[ScopeState]:
         if paths is None:
-            rows = self._read(f"{_SCOPES} WHERE live + held >= ? ORDER BY path", (at_least,))
+            rows = self._read(f"{_SCOPES} WHERE s.live + s.held >= ? ORDER BY s.path", (at_least,))
             return [_scope_state(row) for row in rows]
         if not paths:
             return []
-        rows = self._read(f"{_SCOPES} WHERE path IN ({_marks(paths)})", tuple(scope.path for scope in paths))
+        rows = self._read(f"{_SCOPES} WHERE s.path IN ({_marks(paths)})", tuple(scope.path for scope in paths))
         by_path = {row[1]: row for row in rows}
         return [_scope_state(by_path[scope.path]) for scope in paths if scope.path in by_path]
+
+    def outset(self, scope: Scope) -> Outset:
+        paths = tuple(level.path for level in scope.lineage)
+        rows = self._read(_OUTSET.replace("{paths}", f"s.path IN ({_marks(paths)})"), paths)
+        by_path = {row[2]: row[1:] for row in rows if row[2] is not None}
+        nearest = [by_path[path] for path in paths if path in by_path]
+        versions = [(row[1], *row[-4:]) for row in nearest if row[-1] is not None]
+        policy = _policy_version(versions[0]) if versions else _DEFAULT_POLICY
+        return Outset(int(rows[0][0] or 0), policy, [_scope_state(row[:-4]) for row in nearest])
 
     def facts(self, ids: Sequence[str]) -> list[Fact]:
         found: dict[str, Fact] = {}
         columns = ",".join(f"f.{name}" for name in FACT_COLUMNS)
         for start in range(0, len(ids), _CHUNK):
             chunk = tuple(map(storable, ids[start : start + _CHUNK]))
-            query = (
-                f"SELECT s.path,{columns} FROM facts f JOIN scopes s ON s.id=f.scope_id WHERE f.id IN ({_marks(chunk)})"
-            )
-            for row in self._read(query, chunk):
+            among, values = self._among(chunk)
+            query = f"SELECT s.path,{columns} FROM facts f JOIN scopes s ON s.id=f.scope_id WHERE f.id {among}"
+            for row in self._read(query, values):
                 fact = fact_of(dict(zip(FACT_COLUMNS, row[1:], strict=True)), Scope(row[0]))
                 found[fact.id] = fact
         return [found[id_] for id_ in ids if id_ in found]
@@ -237,13 +265,13 @@ class SqlLedger:
         found: dict[int, Link] = {}
         for start in range(0, len(ids), _CHUNK):
             chunk = tuple(map(storable, ids[start : start + _CHUNK]))
-            marks = _marks(chunk)
+            among, values = self._among(chunk)
             # Two indexed searches: SQLite answers an OR over two columns by reading the whole table.
             query = (
-                f"SELECT id, {_LINK} FROM links WHERE older IN ({marks}) UNION "
-                f"SELECT id, {_LINK} FROM links WHERE newer IN ({marks})"
+                f"SELECT id, {_LINK} FROM links WHERE older {among} UNION "
+                f"SELECT id, {_LINK} FROM links WHERE newer {among}"
             )
-            found |= {row[0]: _link(row[1:]) for row in self._read(query, (*chunk, *chunk))}
+            found |= {row[0]: _link(row[1:]) for row in self._read(query, values * 2)}
         return [found[id_] for id_ in sorted(found)]
 
     def links_unjudged(self, limit: int) -> list[Link]:
@@ -300,10 +328,10 @@ class SqlLedger:
     def matching(self, scope_id: int, weights: Mapping[str, float], limit: int, *, together: bool = False) -> list[str]:
         # Postings are read and added up here: an order of magnitude faster than the database's own rank, and the same
         # order on every database. A stem longer than MAX_STEM is never stored.
+        if not together:
+            return self._ids(self.heaviest(scope_id, weights, limit))
         terms = {stem: writing.terms(scope_id, [stem])[0] for stem in weights if len(stem) <= MAX_STEM}
-        if together:
-            return self._ids(self._holding_together(terms, limit))
-        return self._ids(_heaviest(self._postings_of(terms), weights, limit))
+        return self._ids(self._holding_together(terms, limit))
 
     def sharing(self, scope_id: int, asked: Sequence[Mapping[str, float]], limit: int) -> list[list[str]]:
         stems = dict.fromkeys(stem for weights in asked for stem in weights if len(stem) <= MAX_STEM)
@@ -315,6 +343,10 @@ class SqlLedger:
             chunk = unique[start : start + _CHUNK]
             ids |= self._read(f"SELECT pk, id FROM facts WHERE pk IN ({_marks(chunk)})", tuple(chunk))
         return [[ids[key] for key in one if key in ids] for one in keys]
+
+    def heaviest(self, scope_id: int, weights: Mapping[str, float], limit: int) -> list[int]:
+        terms = {stem: writing.terms(scope_id, [stem])[0] for stem in weights if len(stem) <= MAX_STEM}
+        return _heaviest(self._postings_of(terms), weights, limit)
 
     def _holding_together(self, terms: Mapping[str, str], limit: int) -> list[int]:
         """Row keys of facts that hold all terms, then all but the last, down to two, until there are enough."""
@@ -395,11 +427,12 @@ class SqlLedger:
         if not stems:
             return {}
         # A word whose last fact was archived keeps a row of zeros.
+        among, values = self._among(tuple(stems))
         query = (
             "SELECT stem, body_df, context_df FROM words WHERE scope_id=? AND (body_df > 0 OR context_df > 0) "
-            f"AND stem IN ({_marks(stems)})"
+            f"AND stem {among}"
         )
-        return {row[0]: (row[1], row[2]) for row in self._read(query, (scope_id, *stems))}
+        return {row[0]: (row[1], row[2]) for row in self._read(query, (scope_id, *values))}
 
     def pending(self, limit: int) -> list[Fact]:
         rows = self._read("SELECT id FROM facts WHERE status='pending' ORDER BY pk LIMIT ?", (limit,))
@@ -464,15 +497,17 @@ class SqlLedger:
             row.degraded, row.policy_version, dumps(list(row.facts)), dumps(list(row.dropped)),
             dumps(dict(row.stages)),
         )  # fmt: skip
+        if self._readers is None:
+            self._read(_RECORD_AT_ONCE, (*values, list(row.shown), row.id))
+            return
         shown = [(id_, row.id) for id_ in row.shown]
 
         def write(patience_ms: int = BUSY_TIMEOUT_MS) -> bool:
-            with self._observer_cursor(patience_ms) as cursor:
+            with self._sqlite_cursor(patience_ms) as cursor:
                 if cursor is None:
                     return False
-                cursor.execute(self._marked(_RECORD), values)
-                if shown:
-                    cursor.executemany(self._marked("INSERT INTO recalled (fact_id, recall_id) VALUES (?,?)"), shown)
+                cursor.execute(_RECORD, values)
+                cursor.executemany("INSERT INTO recalled (fact_id, recall_id) VALUES (?,?)", shown)
                 return True
 
         def write_patiently() -> None:
@@ -480,10 +515,7 @@ class SqlLedger:
                 write()
 
         with self._mapped():
-            if self._is_sqlite:
-                self._logbook.note(lambda: write(0), write_patiently)
-            else:
-                write()
+            self._logbook.note(lambda: write(0), write_patiently)
 
     def _scope_id(self, scope: Scope) -> int:
         """A scope's id, which never changes once it exists."""
@@ -638,7 +670,7 @@ class SqlLedger:
             tuple(level.path for level in lineage),
         )
         if not rows:
-            return PolicyVersion(None, 0, MemoryPolicy.preset("default"))
+            return _DEFAULT_POLICY
         return _policy_version(rows[0])
 
     def set_policy(
@@ -802,45 +834,36 @@ class SqlLedger:
 
     # --- plumbing ---
 
+    def _among(self, items: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+        """The end of a condition that a column holds one of the items, and its values.
+
+        On PostgreSQL one value, so that the statement is the same for any number and need not be planned again.
+        """
+        return (f"IN ({_marks(items)})", items) if self._is_sqlite else ("= ANY(?)", (list(items),))
+
     def _read(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
-        """Run a SELECT on a bare driver cursor: these are the reads a recall waits for."""
+        """Run a statement on a bare driver cursor and fetch its rows: these are the ones a recall waits for."""
         with self._mapped():
             if self._readers is not None:
                 return self._readers.fetch(query, parameters)
             raw = self._engines.observer.raw_connection()
             try:
                 cursor = raw.cursor()
-                cursor.execute(self._marked(query), parameters)
-                rows = list(cursor.fetchall())
-                cursor.close()
-                return rows
+                cursor.execute(query.replace("?", "%s"), parameters)
+                return list(cursor.fetchall()) if cursor.description else []
             except BaseException as error:
                 engines.let_go(raw, error)
                 raise
             finally:
                 raw.close()
 
-    def _marked(self, query: str) -> str:
-        return query if self._is_sqlite else query.replace("?", "%s")
-
     @contextmanager
-    def _observer_cursor(self, patience_ms: int) -> Iterator[Any]:
+    def _sqlite_cursor(self, patience_ms: int) -> Iterator[Any]:
         """A driver cursor inside one transaction that does not wait for the disk.
 
-        With no patience it does not wait for another writer of SQLite either: it is None then.
+        With no patience it does not wait for another writer either: it is None then.
         """
-        if self._readers is None:
-            raw = self._engines.observer.raw_connection()
-            try:
-                yield raw.cursor()
-                raw.commit()
-            except BaseException as error:
-                if not engines.let_go(raw, error):
-                    raw.rollback()
-                raise
-            finally:
-                raw.close()
-            return
+        assert self._readers is not None
         with self._readers.connection() as connection:
             connection.execute(f"PRAGMA busy_timeout={patience_ms}")
             try:
@@ -878,7 +901,7 @@ class SqlLedger:
 
     @contextmanager
     def _observing(self) -> Iterator[Connection]:
-        with self._mapped(), self._engines.observer.begin() as connection:
+        with self._mapped(), self._engines.observing() as connection:
             yield connection
 
     def _mapped(self) -> AbstractContextManager[None]:
@@ -945,9 +968,11 @@ def _marks(items: Sequence[object]) -> str:
 
 
 def _scope_state(row: Any) -> ScopeState:
-    id_, path, seq, live, recallable, body_words, context_words, speakers, judged, held = row
+    id_, path, seq, live, recallable, body_words, context_words, speakers, judged, held, *indexed = row
     who = json.loads(speakers)
-    return ScopeState(id_, Scope(path), seq, live, recallable, body_words, context_words, who, judged, held)
+    generation, name, watermark, dirty = indexed
+    held_in = Collection(generation, id_, name, watermark, bool(dirty)) if generation is not None else None
+    return ScopeState(id_, Scope(path), seq, live, recallable, body_words, context_words, who, judged, held, held_in)
 
 
 def _policy_version(row: Any) -> PolicyVersion:

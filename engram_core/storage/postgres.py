@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import select
+import sys
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, fields
 from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DisconnectionError
 
 from engram_core.domain.errors import InvalidInput
 from engram_core.storage.pool import GatedPool
@@ -20,6 +24,9 @@ IDLE_TIMEOUT_S = 300
 """After how long the server ends a transaction whose process went silent, and its locks with it."""
 
 ANSWER_TIMEOUT_S = 60.0
+QUIET_S = 30.0
+"""A connection that was idle for longer is asked whether it lives: something on the way may have forgotten it."""
+_USED = "engram_used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +73,14 @@ def _number(name: str, value: Any, *, whole: bool) -> float:
     return number
 
 
-def engine(url: URL, options: Options, synchronous_commit: str) -> Engine:
-    """An engine whose connections are checked before use, so that a restarted server is met with new ones."""
+def engine(url: URL, options: Options, synchronous_commit: str, *, autocommit: bool) -> Engine:
+    """An engine whose connections are looked at before use, so that a restarted server is met with new ones.
+
+    Args:
+        url, options: The server, and how to connect to it.
+        synchronous_commit: Whether a commit waits for the disk, `on` or `off`.
+        autocommit: A statement is a transaction of its own, at the price of itself, where nobody begins one.
+    """
     settings = [
         *([url.query["options"]] if "options" in url.query else []),
         f"-c synchronous_commit={synchronous_commit}",
@@ -81,8 +94,10 @@ def engine(url: URL, options: Options, synchronous_commit: str) -> Engine:
         max_overflow=options.max_overflow,
         pool_timeout=options.pool_timeout,
         pool_recycle=options.pool_recycle,
-        pool_pre_ping=True,
+        pool_use_lifo=True,  # the one that was used last knows the statements, and is the least likely to be cut
+        pool_reset_on_return=None,
         connect_args={"options": " ".join(map(str, settings)), "connect_timeout": options.connect_timeout},
+        **({"isolation_level": "AUTOCOMMIT"} if autocommit else {}),
     )
 
     @event.listens_for(made, "do_connect")
@@ -90,10 +105,27 @@ def engine(url: URL, options: Options, synchronous_commit: str) -> Engine:
         return PatientConnection.connect(*arguments, **named)
 
     @event.listens_for(made, "checkout")
-    def checkout(connection: PatientConnection, _record: object, _proxy: object) -> None:
+    def checkout(connection: PatientConnection, record: Any, _proxy: object) -> None:
         connection.answer_timeout = options.answer_timeout
+        idle = time.monotonic() - record.info.get(_USED, time.monotonic())
+        if (idle > QUIET_S or connection.has_news()) and not _lives(made, connection):
+            raise DisconnectionError("the server has closed an idle connection")
+
+    @event.listens_for(made, "reset")
+    def reset(connection: PatientConnection, record: Any, _state: object) -> None:
+        # Only where a transaction is open: telling the server to end none is a round trip for nothing.
+        if not connection.closed and connection.info.transaction_status != TransactionStatus.IDLE:
+            connection.rollback()
+        record.info[_USED] = time.monotonic()
 
     return made
+
+
+def _lives(engine: Engine, connection: PatientConnection) -> bool:
+    try:
+        return engine.dialect.do_ping(connection)  # type: ignore[arg-type]
+    except psycopg.Error:
+        return False
 
 
 def take_time(connection: Connection) -> None:
@@ -108,6 +140,16 @@ class PatientConnection(psycopg.Connection[Any]):
     """A connection that waits for an answer only so long: a server that hangs must not hang whoever asks it."""
 
     answer_timeout: float | None = ANSWER_TIMEOUT_S
+
+    def has_news(self) -> bool:
+        """Whether the server has said something unasked, as it does when it closes an idle connection."""
+        if self.closed:
+            return True
+        if sys.platform == "win32":
+            return bool(select.select([self.fileno()], [], [], 0)[0])
+        listening = select.poll()  # `select` takes no number above 1,023 here
+        listening.register(self.fileno(), select.POLLIN)
+        return bool(listening.poll(0))
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
         """See `psycopg.Connection.wait`."""

@@ -116,7 +116,7 @@ class Projector:
             return None
         if self._index is None and state.live > _WORTH_WAITING * self._exact_limit:
             self._has_looked.wait(max(0.0, self._opening_until - time.monotonic()))
-        index, collection = self._index, self._collection(state.id)
+        index, collection = self._index, self._collection(state)
         if index is None or index is self._suspect or collection is None:
             self._look_again()
             return None
@@ -145,14 +145,12 @@ class Projector:
         if time.monotonic() - self._looked > _RETRY_S:
             self.wake()
 
-    def _collection(self, scope_id: int) -> Collection | None:
+    def _collection(self, state: ScopeState) -> Collection | None:
         if not self._is_server:
-            return self._collections.get(scope_id)
-        generation = self._generation
-        if generation is None:
-            return None
-        # Another process may be the one that projects: its watermark is in the ledger.
-        return next((c for c in self._ledger.collections(generation.id) if c.scope_id == scope_id), None)
+            return self._collections.get(state.id)
+        # Another process may be the one that projects: its watermark is in the ledger, and came with the state.
+        generation, held = self._generation, state.collection
+        return held if generation is not None and held is not None and held.generation == generation.id else None
 
     # --- asked by the finder ---
 

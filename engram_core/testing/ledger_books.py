@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engram_core.domain.access import Grant
+from engram_core.domain.audit import AuditEntry
 from engram_core.domain.errors import Conflict
 from engram_core.domain.fact import Fact, Status
 from engram_core.domain.policy import MemoryPolicy
@@ -321,6 +323,38 @@ class BooksClauses(LedgerFixtures):
         found = ledger.policy(ALICE)
         assert (found.scope, found.policy, found.principal, found.at) == (support, near, "user:other", samples.START)
         assert ledger.policy(Scope("acme/x")).policy == whole
+
+    def test_the_outset_says_at_once_what_its_parts_say(self, ledger: Ledger, another: Ledger) -> None:
+        acme, support = Scope("acme"), Scope("acme/support")
+
+        def holds() -> None:
+            for scope in (acme, support, ALICE, Scope("acme/x"), Scope("b/acme")):
+                found = another.outset(scope)
+                assert found.rules == ledger.access.number()
+                assert found.policy == ledger.policy(scope)
+                assert found.states == ledger.scopes(scope.lineage)
+
+        holds()
+        samples.add(ledger, ALICE, ["one", "two"])
+        samples.add(ledger, acme, ["three"])
+        holds()
+        for number in (1, 2):
+            ledger.set_policy(acme, MemoryPolicy(max_facts=number), samples.PRINCIPAL, samples.START)
+        holds()
+        ledger.set_policy(support, MemoryPolicy(max_facts=3), samples.PRINCIPAL, samples.START)
+        entry = AuditEntry(samples.START, samples.PRINCIPAL, "admin", "grant", ALICE)
+        ledger.access.grant([Grant("user:ann", "read", ALICE, samples.PRINCIPAL, samples.START)], entry)
+        holds()
+        ledger.save_generation(Generation("g1", "place", "building", "fp"))
+        ledger.save_collections([Collection("g1", samples.state(ledger, acme).id, "c-1", 5)])
+        holds()
+        assert [state.collection for state in ledger.outset(ALICE).states] == [None] * 3
+        ledger.swap_generation("g1")
+        holds()
+        (of_acme,) = ledger.collections("g1")
+        assert [state.collection for state in ledger.outset(ALICE).states] == [None, None, of_acme]
+        ledger.save_generation(Generation("g1", "place", "bad", "fp"))
+        assert [state.collection for state in ledger.outset(ALICE).states] == [None] * 3
 
     def test_policy_versions_grow_by_scope(self, ledger: Ledger, another: Ledger) -> None:
         policies = [MemoryPolicy(max_facts=number) for number in range(1, 9)]

@@ -110,8 +110,11 @@ class ReadClauses(LedgerFixtures):
         scope_id = samples.state(ledger, ALICE).id
         assert ledger.matching(scope_id, {"cat": 1.0, "dog": 1.5}, 10) == [both.id, twin.id, dog.id, cat.id]
         assert ledger.matching(scope_id, {"cat": 2.0, "dog": 1.5}, 3) == [both.id, twin.id, cat.id]
-        assert ledger.matching(scope_id, {}, 10) == []
-        assert ledger.matching(scope_id, {"horse": 1.0}, 10) == []
+        keys = ledger.heaviest(scope_id, {"cat": 1.0, "dog": 1.5}, 3)
+        assert [ledger.ids_at(keys)[key] for key in keys] == [both.id, twin.id, dog.id]
+        for nothing in ({}, {"horse": 1.0}, {"x" * 300: 1.0}):
+            assert ledger.matching(scope_id, nothing, 10) == []
+            assert ledger.heaviest(scope_id, nothing, 10) == []
 
     def test_any_word_can_be_looked_for(self, ledger: Ledger) -> None:
         odd = [

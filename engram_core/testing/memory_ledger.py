@@ -38,6 +38,7 @@ from engram_core.ports import (
     Judged,
     Link,
     Night,
+    Outset,
     Parked,
     PolicyVersion,
     RecallRow,
@@ -194,7 +195,15 @@ class MemoryLedger:
             speakers=Counter(item.fact.speaker for item in kept if item.fact.speaker),
             judged=self._judged[scope],
             held=sum(len(item.fact.consolidated_from) for item in kept if item.fact.form == "merged"),
+            collection=self._collections.get((self._live_generation(), self._state.scopes[scope])),
         )
+
+    def _live_generation(self) -> str:
+        return min((item.id for item in self._generations.values() if item.state == "live"), default="")
+
+    def outset(self, scope: Scope) -> Outset:
+        with self._lock:
+            return Outset(self.access.number(), self.policy(scope), self.scopes(scope.lineage))
 
     def _of(self, scope: Scope) -> list[_Kept]:
         return [item for item in self._state.facts.values() if item.fact.scope == scope]
@@ -387,6 +396,11 @@ class MemoryLedger:
 
     def contexts(self, scope_id: int, after: int, limit: int) -> list[tuple[str, int, str, bytes | None]]:
         return [(row.id, row.seq, row.status, row.context) for row in self.changes(scope_id, after, limit)]
+
+    def heaviest(self, scope_id: int, weights: Mapping[str, float], limit: int) -> list[int]:
+        ids = self.matching(scope_id, weights, limit)
+        with self._lock:
+            return [self._state.facts[id_].born for id_ in ids]
 
     def matching(self, scope_id: int, weights: Mapping[str, float], limit: int, *, together: bool = False) -> list[str]:
         found = []

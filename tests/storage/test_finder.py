@@ -69,7 +69,7 @@ def test_the_index_answers_once_it_has_caught_up(ledger: Ledger, finder: LedgerF
     state = samples.state(ledger, ALICE)
     assert finder.nearest(state, query("red cat"), 10).degraded
     assert finder.flush(30)
-    found = finder.nearest(state, query("red cat"), 10)
+    found = finder.nearest(samples.state(ledger, ALICE), query("red cat"), 10)
     assert not found.degraded
     same(found, truth(ledger, query("red cat"), 10))
 
