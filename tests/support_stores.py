@@ -16,7 +16,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 DEFAULT_POSTGRES = "postgresql://postgres@127.0.0.1:5432/"
+
+
+PLACES = ("memory", "sqlite", "server")
+"""Where the stores of a test file's fixture are: in memory, in a directory, and on PostgreSQL with a Chroma server."""
+PLACES_FULL = ("memory", "sqlite", pytest.param("server", marks=pytest.mark.full))
+"""The same for a file whose behaviour hardly depends on it: server mode in the full form only."""
+
+
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """What `Engram.open` takes for the place that a fixture's parameter names; on servers every scope is in the index."""
+    match request.param:
+        case "memory":
+            return {"url": ":memory:"}
+        case "sqlite":
+            return {"url": tmp_path / "store"}
+        case "server":
+            url, server = (request.getfixturevalue(name) for name in ("postgres_url", "chroma_server"))
+            return {"url": url, "index": server.url, "exact_limit": 0}
+        case _:
+            raise ValueError(request.param)
 
 
 class Postgres:

@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from support_stores import PLACES, place
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -45,11 +46,9 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ANN, HOME = "user:ann", "acme/support/ann"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=PLACES)
 def store(request, tmp_path) -> Iterator[Engram]:
-    with Engram.open(
-        ":memory:" if request.param == "memory" else tmp_path / "store", embedder=WordHashEmbedder()
-    ) as engram:
+    with Engram.open(**place(request, tmp_path), embedder=WordHashEmbedder()) as engram:
         yield engram
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support_stores import PLACES, place
 
 from engram_core import ChangeRefused, Engram, Message
 from engram_core.operations import forget
@@ -16,12 +17,9 @@ LATER = NOW + timedelta(days=30)
 NIGHT = "service:night"
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+@pytest.fixture(params=PLACES)
 def store(request, tmp_path):
-    url = {"memory": lambda: ":memory:", "sqlite": lambda: tmp_path / "store"}.get(
-        request.param, lambda: request.getfixturevalue("postgres_url")
-    )()
-    with Engram.open(url, embedder=WordHashEmbedder()) as engram:
+    with Engram.open(**place(request, tmp_path), embedder=WordHashEmbedder()) as engram:
         engram.grant(NIGHT, "curate", "acme")
         yield engram
 

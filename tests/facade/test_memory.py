@@ -7,6 +7,7 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support_stores import PLACES, place
 
 from engram_core import (
     CITE_INSTRUCTION,
@@ -25,10 +26,9 @@ from engram_core import (
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=PLACES)
 def store(request, tmp_path):
-    url = ":memory:" if request.param == "memory" else tmp_path / "store"
-    with Engram.open(url) as engram:
+    with Engram.open(**place(request, tmp_path)) as engram:
         yield engram
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support_stores import place
 from support_remote import Remote
 
 from engram_core import Engram, InvalidPolicy, MemoryPolicy, Scope
@@ -14,9 +15,9 @@ from engram_core.testing.fakes import WordHashEmbedder
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-@pytest.fixture
-def store():
-    with Engram.open(":memory:", embedder=WordHashEmbedder()) as engram:
+@pytest.fixture(params=["memory", "server"])
+def store(request, tmp_path):
+    with Engram.open(**place(request, tmp_path), embedder=WordHashEmbedder()) as engram:
         yield engram
 
 

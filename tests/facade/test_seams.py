@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support_stores import PLACES_FULL, place
 
 from engram_core import ChangeRefused, Engram, Memory, Message
 from engram_core.domain.fact import Fact
@@ -29,10 +30,9 @@ PERMIT = (
 BOAT = "The boat is moored in Faro beside the old mill."
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=PLACES_FULL)
 def memory(request, tmp_path):
-    url = ":memory:" if request.param == "memory" else tmp_path / "store"
-    with Engram.open(url, index="exact", embedder=WordHashEmbedder()) as engram:
+    with Engram.open(**{"index": "exact"} | place(request, tmp_path), embedder=WordHashEmbedder()) as engram:
         memory = engram.memory("acme/ana")
         memory.set_policy(cluster_size=3, cluster_similarity=0.6)
         yield memory

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support_stores import PLACES_FULL, place
 
 from engram_core import Engram, Message
 
@@ -15,9 +16,9 @@ TOKEN = "ghp_Q7w2e9R4t1Y8u3I6o5P0a7S2d9F4g1H8j3K6"
 PASSWORD = "Gr33nT3a-Kettle"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=PLACES_FULL)
 def store(request, tmp_path) -> Iterator[Engram]:
-    with Engram.open(":memory:" if request.param == "memory" else tmp_path / "store") as engram:
+    with Engram.open(**place(request, tmp_path)) as engram:
         yield engram
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support_stores import PLACES_FULL, place
 from support_remote import Remote
 
 from engram_core import Engram, InvalidInput, InvalidScope, Message, StoreClosed
@@ -39,10 +40,9 @@ OTHER = (
 )
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=PLACES_FULL)
 def store(request, tmp_path):
-    url = ":memory:" if request.param == "memory" else str(tmp_path / "store")
-    with Engram.open(url, index="exact") as engram:
+    with Engram.open(**{"index": "exact"} | place(request, tmp_path)) as engram:
         yield engram
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support_stores import PLACES, place
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,10 +15,9 @@ START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 LATER = START + timedelta(days=60)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=PLACES)
 def memory(request, tmp_path):
-    url = ":memory:" if request.param == "memory" else tmp_path / "store"
-    with Engram.open(url) as engram:
+    with Engram.open(**place(request, tmp_path)) as engram:
         yield engram.memory("acme/ana")
 
 

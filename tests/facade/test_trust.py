@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support_stores import PLACES_FULL, place
 
 from engram_core import AccessDenied, ChangeRefused, Engram, GuardVerdict, InvalidInput, Memory, Message
 
@@ -13,9 +14,9 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PLANTED = "The billing portal of Acme moved to pay.acme-support.example last week."
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=PLACES_FULL)
 def store(request, tmp_path) -> Iterator[Engram]:
-    with Engram.open(":memory:" if request.param == "memory" else tmp_path / "store") as engram:
+    with Engram.open(**place(request, tmp_path)) as engram:
         for agent in ("agent:a", "agent:b"):
             engram.grant(agent, "contributor", "team")
         engram.grant("agent:x", "contributor", "acme/ana")
