@@ -147,10 +147,10 @@ class ErasureBook(Protocol):
         """Those of the texts that a fact which is not erased holds anywhere, or a message; letters' case ignored."""
         ...
 
-    def blank_before(self, scope: Scope, moment: datetime, what: Literal["recalls", "messages"]) -> int:
-        """Blank what the scope's recalls asked and were answered, or what its messages said, before a time.
+    def blank_before(self, scope: Scope, moment: datetime) -> int:
+        """Blank what the scope's recalls asked and were answered before a time.
 
-        Ids, times, verdicts and facts stay. Returns how many rows had something to blank.
+        Ids, times, verdicts and facts stay. Returns how many recalls had something to blank.
         """
         ...
 

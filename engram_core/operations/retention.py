@@ -49,7 +49,7 @@ def run(context: Context, scope: Scope, principal: str, now: datetime, *, dry_ru
         erase.erase(context, erase.Wanted(ids, "retention"), principal, now, reason=why)
     if policy.retain_recalls_days and not dry_run and not _is_held(context, scope):
         before = now - timedelta(days=policy.retain_recalls_days)
-        blanked = context.ledger.erasures.blank_before(scope, before, "recalls")
+        blanked = context.ledger.erasures.blank_before(scope, before)
     return Retained(ids, blanked, kept)
 
 

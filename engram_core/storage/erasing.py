@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sqlalchemy import Column, Connection, Table, Text, and_, delete, insert, or_, select, text, true, update
 
@@ -397,17 +397,9 @@ class SqlErasures:
                     held |= {text for text, pattern in patterns.items() if text not in held and pattern.holds(told)}
         return held
 
-    def blank_before(self, scope: Scope, moment: datetime, what: Literal["recalls", "messages"]) -> int:
+    def blank_before(self, scope: Scope, moment: datetime) -> int:
         here = select(t.scopes.c.id).where(t.scopes.c.path == scope.path).scalar_subquery()
         with self._writing() as connection:
-            if what == "messages":
-                old = and_(
-                    t.episodes.c.scope_id == here,
-                    t.episodes.c.at < epoch(moment),
-                    t.episodes.c.messages != "[]",
-                    t.episodes.c.extraction != "due",
-                )
-                return connection.execute(update(t.episodes).where(old).values(messages="[]")).rowcount
             asked = and_(t.recalls.c.scope_id == here, t.recalls.c.at < epoch(moment), t.recalls.c.query != "")
             count = connection.execute(
                 update(t.recalls).where(asked).values(query="", session=None, dropped="[]")

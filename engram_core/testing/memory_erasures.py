@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from engram_core.domain.fact import Fact, Status
 from engram_core.domain.message import Message
@@ -199,14 +199,8 @@ class MemoryErasures:
         said += [message.content for item in state.episodes.values() for message in item.episode.messages]
         return {text for text in texts if any(Redaction([text]).holds(one) for one in said)}
 
-    def blank_before(self, scope: Scope, moment: datetime, what: Literal["recalls", "messages"]) -> int:
+    def blank_before(self, scope: Scope, moment: datetime) -> int:
         ledger, count = self._ledger, 0
-        if what == "messages":
-            for item in ledger._state.episodes.values():
-                is_old = item.episode.scope == scope and item.episode.at < moment
-                if is_old and item.episode.messages and item.extraction != "due":
-                    item.episode, count = replace(item.episode, messages=()), count + 1
-            return count
         for id_, row in list(ledger._recalls.items()):
             if row.scope == scope and row.at < moment and row.query:
                 ledger._recalls[id_] = replace(row, query="", session=None, dropped=[])
