@@ -224,6 +224,8 @@ class Engram(StorePrivacy):
         """
         from engram_core import bootstrap  # noqa: PLC0415 - as in `open`
 
+        warden.by_owner(self.context, "read", "backup")
+        self.context.audit.flush()  # the copy holds what was noted, and on PostgreSQL nothing is written beside it
         return bootstrap.back_up(self.context.ledger.url, os.fspath(path), progress)
 
     @classmethod
@@ -385,6 +387,7 @@ class Engram(StorePrivacy):
         if not 1 <= limit <= MAX_LIST:
             raise InvalidInput(f"limit must be from 1 to {MAX_LIST}, not {limit!r}.")
         where = Scope.coerce(scope) if scope is not None else None
+        warden.by_owner(self.context, "read", "quarantined", where)
         return self.context.ledger.screening.quarantined(where, below=True, limit=limit, after=after)
 
     def scan(
@@ -496,6 +499,7 @@ class Engram(StorePrivacy):
             InvalidScope, InvalidInput: An argument is malformed.
         """
         where = Scope.coerce(scope) if scope is not None else None
+        warden.by_owner(self.context, "read", "gaps", where)
         return reflecting.gaps(self.context, where, below=True, state=state, limit=limit)
 
     def proposals(
@@ -1296,7 +1300,7 @@ class Memory(MemoryPrivacy):
             InvalidInput: An argument is malformed.
             AccessDenied: A verb is missing.
         """
-        self._require("gaps", self._now(None), "curate", "read")
+        self._require("gaps", self._now(None), "read", "curate")
         return reflecting.gaps(self.engram.context, self.scope, below=False, state=state, limit=limit)
 
     def dismiss_gap(self, id: str, *, reason: str | None = None, now: datetime | None = None) -> Gap:  # noqa: A002
@@ -1306,7 +1310,7 @@ class Memory(MemoryPrivacy):
             FactNotFound: No such gap in this scope.
             AccessDenied: It takes `read` and `curate`.
         """
-        self._require("dismiss_gap", self._now(now), "curate", "read")
+        self._require("dismiss_gap", self._now(now), "curate", "read", about=id)
         return reflecting.dismiss(
             self.engram.context, self.scope, self.principal, id, reason=reason, now=self._now(now)
         )
@@ -1590,9 +1594,11 @@ class Memory(MemoryPrivacy):
     def _now(self, now: datetime | None) -> datetime:
         return _moment(now, self.engram.context.clock)
 
-    def _require(self, operation: str, now: datetime, *verbs: Verb) -> None:
-        for verb in verbs:
-            warden.require(self.engram.context, self.principal, verb, self.scope, now, operation)
+    def _require(self, operation: str, now: datetime, verb: Verb, *others: Verb, about: str = "") -> None:
+        context = self.engram.context
+        for other in others:
+            warden.require(context, self.principal, other, self.scope, now, operation)
+        warden.admit(context, self.principal, verb, self.scope, now, operation, about)
 
     # --- async twins: the same work in a thread ---
 

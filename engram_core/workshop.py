@@ -33,7 +33,7 @@ from engram_core.lab.tasks.updates import AbstentionTask, UpdateTask
 from engram_core.lab.tasks.worlds import START
 from engram_core.lab.workbench import LabStore
 from engram_core.lab.writing import ModelProposer, Traces
-from engram_core.operations import proposals
+from engram_core.operations import proposals, warden
 from engram_core.operations.recall import Asked, recall
 from engram_core.testing.fakes import SequentialIds
 
@@ -316,10 +316,14 @@ def promote(
 
     Raises:
         InvalidScope, InvalidInput: An argument is malformed, or the design is in force there already.
+        AccessDenied: It takes `curate` and `read` in the scope.
     """
     context = engram.context
     where = Scope.coerce(scope)
     now = context.clock()
+    who = principal or engram.owner
+    warden.require(context, who, "read", where, now, "promote")
+    warden.admit(context, who, "curate", where, now, "promote", spec.id)
     policy = context.ledger.policy(where).policy
     known = references(now)
     gate = Gate(
@@ -361,7 +365,7 @@ def promote(
             evidence=evidence,
             prediction=gate.evidence["prediction"],
             rationale=spec.rationale or f"Made by {spec.operator}.",
-            by=principal or engram.owner,
+            by=who,
         )
         view["proposal"] = made.id
     return view

@@ -736,5 +736,6 @@ def lift(context: Context, erasure_id: str) -> int:
     """Remove an erasure's tombstones; see `Engram.lift_tombstones`."""
     lifted = context.ledger.erasures.lift(erasure_id)
     if lifted:
+        warden.by_owner(context, "admin", "lift_tombstones", about=erasure_id)
         context.ledger.erasures.set_aside(key_of(context))
     return lifted

@@ -58,7 +58,7 @@ def changes_dict(changes: Mapping[str, tuple[Any, Any]]) -> dict[str, dict[str, 
 
 def source(context: Context, scope: Scope, principal: str, now: datetime) -> PolicyVersion:
     """The policy in force and where it was set; see `Memory.policy_source`."""
-    warden.require(context, principal, "read", scope, now, "policy")
+    warden.admit(context, principal, "read", scope, now, "policy")
     return context.ledger.policy(scope)
 
 
@@ -82,7 +82,7 @@ def set_new(
 
 def history(context: Context, scope: Scope, principal: str, now: datetime) -> list[PolicyChange]:
     """Every change of what is in force in `scope`, oldest first; see `Memory.policy_history`."""
-    warden.require(context, principal, "read", scope, now, "policy_history")
+    warden.admit(context, principal, "read", scope, now, "policy_history")
     lineage = scope.lineage
     newest: dict[Scope, PolicyVersion] = {}
     before, found = MemoryPolicy.preset("default"), []

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from engram_core.domain.errors import ChangeRefused, Conflict, InvalidInput, ProposalNotFound
 from engram_core.domain.policy import MemoryPolicy
-from engram_core.domain.proposal import Proposal, ProposalKind, ProposalStatus, Step
+from engram_core.domain.proposal import STEPS, Proposal, ProposalKind, ProposalStatus, Step
 from engram_core.domain.scope import Scope
 from engram_core.operations import warden
 from engram_core.operations.context import Context
@@ -25,6 +25,8 @@ RULE: Final = "engram"
 """Who acts where a rule decides and no person does."""
 MAX_REASON: Final = 2_000
 MAX_SHADOW: Final = 1_000
+_VERBS: Final[Mapping[ProposalStatus, str]] = {"approved": "approve", "rejected": "reject"}
+"""What a person does to a proposal, as the audit calls it."""
 
 
 def propose(
@@ -141,7 +143,7 @@ def turn_down(
 
 def undo(context: Context, proposal_id: str, principal: str, now: datetime, *, reason: str = "") -> Proposal:
     """A person rolls back a proposal that is in force or was kept. Raises ProposalNotFound, ChangeRefused."""
-    warden.require(context, principal, "curate", found(context, proposal_id).scope, now, "roll back a proposal")
+    warden.admit(context, principal, "curate", found(context, proposal_id).scope, now, "roll_back", proposal_id)
     return rollback(context, proposal_id, principal, now, reason=reason)
 
 
@@ -238,7 +240,10 @@ def _decided(
     if not isinstance(reason, str) or len(reason) > MAX_REASON:
         raise InvalidInput(f"A reason is a text of at most {MAX_REASON:,} characters.")
     proposal = found(context, proposal_id)
-    warden.require(context, principal, "curate", proposal.scope, now, "decide a proposal")
+    if status not in STEPS[proposal.status]:
+        warden.require(context, principal, "curate", proposal.scope, now, _VERBS[status])
+    else:
+        warden.admit(context, principal, "curate", proposal.scope, now, _VERBS[status], proposal.id)
     return _moved(context, proposal, Step(status, principal, now, reason, figures))
 
 

@@ -1,6 +1,6 @@
 """Recorder: notes of reads on their way to the audit. It gathers and hands over; it loses none, and decides nothing.
 
-Writes are noted in their own transactions. A read only lines up here: a daemon thread takes what waits to the ledger
+Writes of facts are noted in their own transactions, and what else is done here at once. A read only lines up: a daemon thread takes what waits to the ledger
 every second, or as soon as a few hundred wait. Once `MAX_WAITING` wait, the next reader writes them itself.
 """
 
@@ -55,13 +55,14 @@ class Recorder:
         self._closed = False
 
     def note(self, entry: AuditEntry) -> None:
-        """Note a read, a refusal or an alarm. Raises StoreUnavailable where it is written at once and cannot be."""
-        if self.mode == "off" and entry.decision == "allowed":
+        """Note something. Raises StoreUnavailable where it is written at once and cannot be."""
+        is_done = entry.verb != "read" and entry.decision == "allowed"
+        if self.mode == "off" and entry.decision == "allowed" and not is_done:
             return
         if os.getpid() != self._pid:
             self._begin()
         self._waiting.append(entry)
-        if self.mode == "strict" or self._closed or len(self._waiting) >= MAX_WAITING:
+        if is_done or self.mode == "strict" or self._closed or len(self._waiting) >= MAX_WAITING:
             self.flush()
             return
         if self._thread is None:

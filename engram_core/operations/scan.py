@@ -100,9 +100,11 @@ def scan(
 def _scopes(context: Context, scope: Scope | None, principal: str, now: datetime) -> frozenset[Scope]:
     """The scopes this principal may scan: where it may curate."""
     if scope is not None:
-        warden.require(context, principal, "curate", scope, now, "scan")
+        warden.admit(context, principal, "curate", scope, now, "scan")
     elif principal != context.owner:
         raise ChangeRefused(f"Only the owner, {context.owner}, scans a whole store; name a scope that you may curate.")
+    else:
+        warden.by_owner(context, "curate", "scan")
     return frozenset(
         state.scope
         for state in context.ledger.scopes()

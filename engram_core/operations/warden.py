@@ -16,7 +16,7 @@ from engram_core.domain.audit import NO_GRANT, AuditDecision, AuditEntry
 from engram_core.domain.errors import AccessDenied
 from engram_core.domain.fact import Fact
 from engram_core.domain.scope import Scope
-from engram_core.floor.access import Access
+from engram_core.floor.access import OWNER, Access
 from engram_core.operations.context import Context
 from engram_core.ports import AccessBook
 
@@ -61,6 +61,20 @@ def require(
     if found is None:
         raise refused(context, principal, verb, scope, now, operation)
     return found
+
+
+def admit(
+    context: Context, principal: str, verb: Verb, scope: Scope, now: datetime, operation: str, about: str = ""
+) -> Allowance:
+    """What lets a principal do this, noted: for what is not noted with its own write. Raises AccessDenied."""
+    found = require(context, principal, verb, scope, now, operation)
+    context.audit.note(AuditEntry(now, principal, verb, operation, scope, by=found.by, about=about))
+    return found
+
+
+def by_owner(context: Context, verb: Verb, operation: str, scope: Scope | None = None, about: str = "") -> None:
+    """Note what whoever holds the store did with it as a whole."""
+    context.audit.note(AuditEntry(context.clock(), context.owner, verb, operation, scope, by=OWNER, about=about))
 
 
 @dataclass(frozen=True, slots=True)

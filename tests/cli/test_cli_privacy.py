@@ -126,3 +126,11 @@ def test_a_search_of_what_is_not_there_is_an_error(filled: Cli, tmp_path: Path) 
     said = filled.run("residue", "--text", "Lisbon", str(tmp_path / "no-log.txt"))
     assert (said.code, said.out) == (2, "")
     assert "no-log.txt" in said.err
+
+
+def test_promoting_takes_the_right_to_decide_there(filled: Cli) -> None:
+    filled("lab", "run", "--task", "forgetting", "--evaluations", "1", "--starts", "1", "--alone")
+    design = filled.json("lab", "archive")["rows"][0]["id"]
+    said = filled.run("lab", "promote", design, SCOPE, "--task", "forgetting", *EVE)
+    assert said.code == 2
+    assert "user:eve may not read" in said.err
