@@ -1,7 +1,8 @@
 """Recorder: notes of reads on their way to the audit. It gathers and hands over; it loses none, and decides nothing.
 
-Writes of facts are noted in their own transactions, and what else is done here at once. A read only lines up: a daemon thread takes what waits to the ledger
-every second, or as soon as a few hundred wait. Once `MAX_WAITING` wait, the next reader writes them itself.
+Writes of facts are noted in their own transactions, and what else is done here, at once. A read only lines up: a daemon
+thread takes what waits to the ledger every second, or as soon as a few hundred wait. Once `MAX_WAITING` wait, the next
+reader writes them itself.
 """
 
 from __future__ import annotations

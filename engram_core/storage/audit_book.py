@@ -145,7 +145,12 @@ class SqlAuditBook:
         }
 
     def note_batch(
-        self, connection: Connection, batch: Batch, seq: int, before: Mapping[str, int], swept: Mapping[str, Sequence[Any]]
+        self,
+        connection: Connection,
+        batch: Batch,
+        seq: int,
+        before: Mapping[str, int],
+        swept: Mapping[str, Sequence[Any]],
     ) -> None:
         """Note what a commit wrote.
 

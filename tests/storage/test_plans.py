@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,12 @@ def test_everyday_calls_find_rows_by_index(tmp_path: Path, exact_limit: int) -> 
             samples.add(store.context.ledger, ALICE, texts(300))
             assert store.flush(60)
             seen = len(watch.statements)
-            said = {name: watch.statements[seen:] for name in everyday(store)}
+            said = {name: watch.statements[seen:] for name in everyday(store)}  # noqa: C420 - read after each step
     with sqlite3.connect(tmp_path / "store" / "engram.db") as connection:
         found = {
-            name: [one for statement in filter(reads, statements) if (one := (statement, scans(connection, statement)))[1]]
+            name: [
+                one for statement in filter(reads, statements) if (one := (statement, scans(connection, statement)))[1]
+            ]
             for name, statements in said.items()
         }
     assert not any(found.values()), found
@@ -62,7 +65,7 @@ def scans(connection: sqlite3.Connection, statement: str) -> list[str]:
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
     scanned = [step for step in plan if step.startswith("SCAN ") and "VIRTUAL TABLE" not in step]
     words = statement.replace(",", " ").replace("(", " ").split()
-    names = {alias: table for table, alias in zip(words, words[1:], strict=False) if table in GROWING}
+    names = {alias: table for table, alias in pairwise(words) if table in GROWING}
     return [step for step in scanned if step.split()[1] in GROWING or step.split()[1] in names]
 
 
