@@ -236,6 +236,7 @@ def migrate_store(
         "digests": dict(moved.digests),
         "digest": moved.digest,
         "dry_run": dry_run,
+        "continued": moved.was_there,
     }
     if dry_run:
         return report
@@ -243,13 +244,20 @@ def migrate_store(
     try:
         asked = compare.questions(was)
         moment = _now()
-        before, after = (compare.answers(_reader(ledger, asked), asked, moment) for ledger in (was, now_is))
+        told = progress or (lambda _label, _done, _total: None)
+        told("Comparing sample recalls", 0, 2)
+        before = compare.answers(_reader(was, asked), asked, moment)
+        told("Comparing sample recalls", 1, 2)
+        after = compare.answers(_reader(now_is, asked), asked, moment)
+        told("Comparing sample recalls", 2, 2)
         if before != after:
-            moving.empty(new)
+            if not moved.was_there:
+                moving.empty(new)
             raise StoreUnavailable(
                 f"{sum(one != other for one, other in zip(before, after, strict=True))} of {len(asked)} sample recalls "
-                "differ between source and target, although their rows are equal. Nothing was kept in the target; "
-                "please report it."
+                "differ between source and target, although their rows are equal. "
+                f"{'The target is as it was' if moved.was_there else 'Nothing was kept in the target'}; please "
+                "report it."
             )
         built = _indexed(now_is, _index_place(index, beside), progress)
         return report | {"recalls": len(asked), **built}
@@ -405,6 +413,7 @@ def _indexed(
 ) -> dict[str, Any]:
     """Build the index of a store that has just been filled; without success the store builds it when it is opened."""
     from engram_core.storage.finder import LedgerFinder  # noqa: PLC0415
+    from engram_core.storage.projector import LEASE_S  # noqa: PLC0415
 
     mark = ledger.setting(EMBEDDER)
     if place is None or mark is None:
@@ -417,7 +426,10 @@ def _indexed(
         exact_limit=DEFAULT_EXACT_LIMIT,
     )
     try:
-        vectors = finder.rebuild(lambda done, total: progress and progress("Indexing", done, total))
+        # A migration that was killed here left its lease; nobody else has a reason to hold one.
+        vectors = finder.rebuild(
+            lambda done, total: progress and progress("Indexing", done, total), patience=LEASE_S + 1.0
+        )
     except IndexUnavailable as error:
         return {"vectors": 0, "index_problem": str(error)}
     finally:

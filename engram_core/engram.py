@@ -179,8 +179,9 @@ class Engram(StorePrivacy):
         """Copy a whole store into an empty place, and prove that both hold the same: embedded to server, and back.
 
         Every table is copied, whatever it is for, with its keys; the index is built anew. The target is filled in one
-        transaction: it has everything or nothing, and a migration that was killed is simply run again. The source is
-        only read. Stop the programs that use it first: one that writes meanwhile makes the migration fail.
+        transaction: it has everything or nothing. A migration that was killed is simply run again: it starts over, or
+        goes on after the copy where the target holds the very same already. The source is only read. Stop the programs
+        that use it first: one that writes meanwhile makes the migration fail.
 
         Args:
             source, target: As `url` of `open`: a directory, or a database URL of SQLite or PostgreSQL.
@@ -189,11 +190,12 @@ class Engram(StorePrivacy):
             progress: Called with (what is being done, steps done, steps in all).
 
         Returns:
-            `rows` and `digests` by table, `digest` of the whole store, how many sample `recalls` were compared,
-            `vectors` in the new index, and `index_problem`, why it could not be built yet (None: nothing is wrong).
+            `rows` and `digests` by table, `digest` of the whole store, whether it was `continued` after a copy that
+            was there, how many sample `recalls` were compared, `vectors` in the new index, and `index_problem`, why it
+            could not be built yet (None: nothing is wrong).
 
         Raises:
-            InvalidInput: The target is not empty or is the source, or the source has an older schema.
+            InvalidInput: The target holds something else or is the source, or the source has an older schema.
             StoreUnavailable: One of them cannot be used, or the verification failed; the target is empty.
             SchemaTooNew: A newer Engram wrote one of them.
         """

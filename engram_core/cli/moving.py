@@ -49,11 +49,18 @@ def _draw(paper: Paper, view: dict[str, Any]) -> None:
     digest = () if view["dry_run"] else (Column("digest"),)
     paper.table((Column("table", style="bold"), Column("rows", is_right=True), *digest), rows)
     total = sum(view["rows"].values())
+    if view["dry_run"] and view["continued"]:
+        paper.remark(
+            f"{total} rows are in {view['target']} already, as many as in {view['source']}. The migration would "
+            "compare them and go on with sample recalls and the index. Nothing was changed."
+        )
+        return
     if view["dry_run"]:
         paper.remark(f"{total} rows would be copied from {view['source']} to {view['target']}. Nothing was changed.")
         return
+    done = "were there already from an earlier copy, " if view["continued"] else "copied to "
     paper.remark(
-        f"{total} rows copied to {view['target']} and verified: every table reads back the same (store digest "
+        f"{total} rows {done}{view['target']} and verified: every table reads back the same (store digest "
         f"{view['digest'][:16]}), {view['recalls']} sample recalls agree, {view['vectors']} vectors are in the new "
         f"index. {view['source']} is as it was."
     )

@@ -91,11 +91,11 @@ class LedgerFinder:
         """See `engram_core.ports.Finder`."""
         return self._projector is None or self._projector.flush(timeout)
 
-    def rebuild(self, progress: Callable[[int, int], None] | None = None) -> int:
-        """See `engram_core.ports.Finder`. Raises InvalidInput where there is no index."""
+    def rebuild(self, progress: Callable[[int, int], None] | None = None, *, patience: float = 0.0) -> int:
+        """See `engram_core.ports.Finder` and `Projector.rebuild`. Raises InvalidInput where there is no index."""
         if self._projector is None:
             raise InvalidInput("This store searches exactly and has no index to rebuild.")
-        return self._projector.rebuild(progress)
+        return self._projector.rebuild(progress, patience=patience)
 
     def purge(self) -> str:
         """See `engram_core.ports.Finder`."""

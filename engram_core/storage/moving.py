@@ -1,7 +1,8 @@
 """Moving: copies a whole ledger into another, empty one, in one transaction, and proves that both hold the same.
 
 The target has everything or nothing: it is committed after its tables, its full text and a second reading of the source
-agree. The source is only read. It knows no table by name but the counter that says whether a ledger was ever used.
+agree. A target that holds the very same already is what an earlier copy left, and is only compared. The source is only
+read. It knows no table by name but the counter that says whether a ledger was ever used.
 """
 
 from __future__ import annotations
@@ -33,15 +34,24 @@ class Moved:
         rows: By table.
         digests: By table, 64 hexadecimal digits; empty for a rehearsal.
         digest: Of the whole store; None for a rehearsal.
+        was_there: The target held all of it already, so nothing is copied.
     """
 
     rows: Mapping[str, int]
     digests: Mapping[str, str]
     digest: str | None
+    was_there: bool = False
+
+    @classmethod
+    def of(cls, tables_: Mapping[str, tables.Digest], *, was_there: bool) -> Moved:
+        """What the digests of the tables say."""
+        rows = {name: found.rows for name, found in tables_.items()}
+        digests = {name: found.hex for name, found in tables_.items()}
+        return cls(rows, digests, tables.summed(tables_), was_there)
 
 
 def move(source: str, target: str, *, dry_run: bool = False, progress: Progress | None = None) -> Moved:
-    """Copy the ledger at one database URL into the empty one at another.
+    """Copy the ledger at one database URL into the empty one at another, or find that it was copied already.
 
     Args:
         source, target: SQLAlchemy URLs of SQLite or PostgreSQL.
@@ -49,7 +59,8 @@ def move(source: str, target: str, *, dry_run: bool = False, progress: Progress 
         progress: Called with (what is being done, rows done, rows in all).
 
     Raises:
-        InvalidInput: Source and target are the same, the source has an older schema, or the target holds something.
+        InvalidInput: Source and target are the same, the source has an older schema, or the target holds
+            something else.
         StoreUnavailable: One of them cannot be used, or the source changed meanwhile. The target is as it was.
         SchemaTooNew: A newer Engram wrote one of them.
     """
@@ -57,14 +68,22 @@ def move(source: str, target: str, *, dry_run: bool = False, progress: Progress 
         raise InvalidInput("Source and target are the same store. Name an empty one as the target.")
     with _opened(source) as old, _opened(target) as new:
         _check_source(source, old)
-        _check_target(target, new)
+        used = _check_target(target, new)
         with mapped(source):
             rows = _counted(old)
+        if used is not None:
+            with mapped(target):
+                if _counted(new) != rows:
+                    raise _not_empty(target, used)
         if dry_run:
-            return Moved(rows, {}, None)
-        copied = _moved(source, old, target, new, _Steps(sum(rows.values()), progress))
-        digests = {name: found.hex for name, found in copied.items()}
-        return Moved({name: found.rows for name, found in copied.items()}, digests, tables.summed(copied))
+            return Moved(rows, {}, None, was_there=used is not None)
+        steps = _Steps(sum(rows.values()), progress)
+        if used is None:
+            return Moved.of(_moved(source, old, target, new, steps), was_there=False)
+        held = _held(target, new, steps)
+        if held != _read_again(source, old, steps):
+            raise _not_empty(target, used)
+        return Moved.of(held, was_there=True)
 
 
 def empty(url: str) -> None:
@@ -138,14 +157,33 @@ def _verify(source: str, old: Engines, writer: Connection, copied: Mapping[str, 
             "The full text built in the target does not agree with the source's word statistics. Nothing was kept in "
             "the target; look at the source with `engram doctor`."
         )
-    with mapped(source), old.snapshot() as reader:
-        seen = partial(steps.move, "Verifying the source")
-        changed = [table.name for table in tables.carried() if tables.digest(reader, table, seen) != copied[table.name]]
+    now = _read_again(source, old, steps)
+    changed = [name for name, found in now.items() if found != copied[name]]
     if changed:
         raise StoreUnavailable(
             f"The source was written to while it was copied ({', '.join(changed)}). Nothing was kept in the target; "
             "stop the programs that use the source, and try again."
         )
+
+
+def _read_again(source: str, old: Engines, steps: _Steps) -> dict[str, tables.Digest]:
+    seen = partial(steps.move, "Verifying the source")
+    with mapped(source), old.snapshot() as reader:
+        old.take_time(reader)
+        return {table.name: tables.digest(reader, table, seen) for table in tables.carried()}
+
+
+def _held(target: str, new: Engines, steps: _Steps) -> dict[str, tables.Digest]:
+    """What a target holds that an earlier copy filled; its full text was committed with it, and is looked at again."""
+    seen = partial(steps.move, "Verifying the target")
+    with mapped(target), new.snapshot() as reader:
+        new.take_time(reader)
+        if tables.full_text(reader) != tables.full_text_expected(reader):
+            raise StoreUnavailable(
+                f"The full text of the target {without_password(target)} does not agree with its word statistics. "
+                "Empty it and migrate again; the source is as it was."
+            )
+        return {table.name: tables.digest(reader, table, seen) for table in tables.carried()}
 
 
 def _counted(engines: Engines) -> dict[str, int]:
@@ -173,26 +211,35 @@ def _check_source(url: str, engines: Engines) -> None:
     )
 
 
-def _check_target(url: str, engines: Engines) -> None:
+def _check_target(url: str, engines: Engines) -> str | None:
+    """A table of the target that has rows; None for an empty one. Raises InvalidInput for another schema."""
     if _file(url) is not None and not _is_file(url):
-        return
+        return None
     with mapped(url):
         if revision(engines) is None:
-            return
+            return None
         if revision(engines) == schema.HEAD:
             with engines.snapshot() as connection:
-                _refuse_used(url, connection)
-            return
+                return _used(connection)
     raise InvalidInput(f"The target {without_password(url)} holds a store of another schema. Name an empty database.")
 
 
 def _refuse_used(url: str, connection: Connection) -> None:
-    for table in tables.carried():
-        if table.name not in _SEEDED and tables.count(connection, table):
-            raise InvalidInput(
-                f"The target {without_password(url)} is not empty: its table {table.name} has rows. Nothing was "
-                "changed; name an empty database or a new directory."
-            )
+    used = _used(connection)
+    if used is not None:
+        raise _not_empty(url, used)
+
+
+def _used(connection: Connection) -> str | None:
+    names = (table.name for table in tables.carried() if table.name not in _SEEDED and tables.count(connection, table))
+    return next(names, None)
+
+
+def _not_empty(url: str, table: str) -> InvalidInput:
+    return InvalidInput(
+        f"The target {without_password(url)} is not empty: its table {table} has rows, and it does not hold what the "
+        "source holds now. Nothing was changed; name an empty database or a new directory."
+    )
 
 
 @contextmanager

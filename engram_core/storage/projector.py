@@ -41,7 +41,8 @@ REMAINDER = 2_000
 """Changes not yet in the index that a recall searches exactly beside it; beyond, it searches everything exactly."""
 GATHER_S = 1.0
 _LEASE = "projector"
-_LEASE_S = 15.0
+LEASE_S = 15.0
+"""How long a process that was killed is still taken for the one that projects into a server."""
 _RETRY_S = 2.0
 _OPENING_S = 3.0
 """How long after the store was opened a recall waits for its index to be; then it searches exactly."""
@@ -180,10 +181,18 @@ class Projector:
             return False
         return not self._lagging() if self._is_owner() else True
 
-    def rebuild(self, progress: Progress | None = None) -> int:
-        """Build a new generation and swap it in; return how many vectors it holds. Raises IndexUnavailable."""
+    def rebuild(self, progress: Progress | None = None, *, patience: float = 0.0) -> int:
+        """Build a new generation and swap it in; return how many vectors it holds. Raises IndexUnavailable.
+
+        Args:
+            progress: Called with (vectors done, vectors in all).
+            patience: Seconds to wait for the process that projects into the server, if there is another.
+        """
+        until = time.monotonic() + patience
         with self._work:
             try:
+                while self._is_server and not self._take_ownership() and time.monotonic() < until:
+                    self._stopped.wait(0.2)
                 if not self._take_ownership():
                     raise IndexUnavailable(self._elsewhere())
                 return self._rebuild(progress)
@@ -301,7 +310,7 @@ class Projector:
         """Seconds after which to look again without being woken; None for never."""
         if not self._is_owner() and self._has_work():
             return _RETRY_S  # the owner may die: try to take over now and then
-        return _LEASE_S / 3 if self._is_server and self._is_owner() else None
+        return LEASE_S / 3 if self._is_server and self._is_owner() else None
 
     def _step(self, deadline: float) -> None:
         """Open what is there, project what is due."""
@@ -382,7 +391,7 @@ class Projector:
     def _take_ownership(self) -> bool:
         if self._owner is not None:
             return self._owner.acquire()
-        self._holds_lease = self._ledger.lease(_LEASE, self._holder, _LEASE_S)
+        self._holds_lease = self._ledger.lease(_LEASE, self._holder, LEASE_S)
         return self._holds_lease
 
     def _elsewhere(self) -> str:

@@ -16,7 +16,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from support_stores import PLACES, place
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -27,6 +26,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from support_stores import PLACES, place
 
 from engram_core import (
     AccessDenied,
@@ -385,12 +385,12 @@ class Granting(RuleBasedStateMachine):
     def may(self, scope: str) -> bool:
         levels = scope.split("/")
         above = ["/".join(levels[:n]) for n in range(1, len(levels) + 1)]
-        for to, place, deep, ends in self.grants:
+        for to, level, deep, ends in self.grants:
             if (
                 (to == ANN or self.is_member)
-                and (place == scope or (deep and place in above))
+                and (level == scope or (deep and level in above))
                 and (ends is None or self.now < ends)
-                and not any(wall in self.private for wall in above[above.index(place) + 1 :])
+                and not any(wall in self.private for wall in above[above.index(level) + 1 :])
             ):
                 return True
         return False

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support_stores import place
 from support_remote import Remote
+from support_stores import place
 
 from engram_core import Engram, InvalidPolicy, MemoryPolicy, Scope
 from engram_core.domain.policy import PRESETS

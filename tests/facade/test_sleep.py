@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support_stores import PLACES_FULL, place
 from support_remote import Remote
+from support_stores import PLACES_FULL, place
 
 from engram_core import Engram, InvalidInput, InvalidScope, Message, StoreClosed
 from engram_core.design import View

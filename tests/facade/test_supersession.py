@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support_stores import PLACES, place
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support_stores import PLACES, place
 
 from engram_core import ChangeRefused, Engram, FactNotFound, InvalidInput, Message
 
