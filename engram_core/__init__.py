@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from engram_core.engram import Engram, Memory
     from engram_core.keeping import Hold
     from engram_core.measure.citations import CITE_INSTRUCTION, strip_citations
+    from engram_core.models.guards import presidio_guard
     from engram_core.models.sentence_files import SentenceFiles
     from engram_core.operations.brief import Brief
     from engram_core.operations.consolidate import Consolidation
@@ -124,6 +125,7 @@ _HOMES = {
     "domain.spec": ("DesignSpec",),
     "engram": ("Engram", "Memory"),
     "measure.citations": ("CITE_INSTRUCTION", "strip_citations"),
+    "models.guards": ("presidio_guard",),
     "models.sentence_files": ("SentenceFiles",),
     "operations.brief": ("Brief",),
     "operations.consolidate": ("Consolidation",),
@@ -162,7 +164,7 @@ __all__ = [
     "ScanReport", "Schedule", "SchemaTooNew", "Scope", "ScopeNight", "ScopeSource", "Scored", "ScoredFact",
     "SentenceFiles", "SleepReport", "Slot", "Source", "Split", "Statistics", "Status", "StoreClosed",
     "StoreUnavailable", "Supersede", "TokenCounter", "Turn", "Turns", "Update", "Usage", "UsageReport", "Verification",
-    "View", "Vouch", "bind", "default_engram", "strip_citations", "turn_name",
+    "View", "Vouch", "bind", "default_engram", "presidio_guard", "strip_citations", "turn_name",
 ]  # fmt: skip
 
 
