@@ -157,7 +157,7 @@ def wanted(question: str, names: frozenset[str]) -> Wanted:
     plain = _KIND_OF.sub("what", question.translate(_APOSTROPHES))
     lower = plain.lower()
     sort: Sort = next((sort for sort, pattern in _SORTS if pattern.search(lower)), "any")
-    named = words.named(plain, names)
+    named = frozenset(words.named(plain, names))
     known = content.token_set(plain)
     about = content.token_set(words.without_names(plain, named)) if named else known
     return Wanted(

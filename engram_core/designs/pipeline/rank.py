@@ -5,6 +5,7 @@ Each weight was chosen on development conversations; docs/recall.md has the abla
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ AROUND = ((1, 0.7), (2, 0.4))
 """How much of the words of a statement's neighbours counts as its own, by how many steps away they were said."""
 NEIGHBOUR_WORDS = 15
 """Stems of a neighbour that count at most in `bm25_around`."""
+SAME_VOICE = 0.5
+"""Part of that for another statement by the same speaker: two facts in a row need not be about one matter."""
 RELATED: Final = 0.57
 """Value of `dense` for texts about one matter: what embedders that the weights were chosen with give as they are."""
 NEXT_TO = 1.5
@@ -31,6 +34,8 @@ SPREAD_OUT = 80
 """Best facts that `again` is told for."""
 GENERAL_SHARE = 0.2
 """Part of `usefulness_weight` for use in answers to any question; the rest is for questions like the present one."""
+
+_TOGETHER: Final = re.compile(r"\b(?:both|each other|in common)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Weights:
     leads: float = -0.15
     scattered: float = -0.15
     who: float = 0.18
+    subject: float = 0.18
     date: float = 0.44
     when: float = 0.09
     asks: float = -0.07
@@ -69,6 +75,7 @@ class Question:
     marks: tuple[str, ...] = ()
     asks_many: float = 0.0
     cosines: tuple[float, float] = (0.0, RELATED)
+    subject: str | None = None
 
     @property
     def asked(self) -> Floats:
@@ -101,6 +108,7 @@ class Question:
             marks=marks.wanted(text),
             asks_many=marks.wants_many(text),
             cosines=cosines,
+            subject=subject_of(text, names),
         )
 
 
@@ -111,9 +119,18 @@ Of = Callable[[Question, Candidates], Floats]
 def person_meant(text: str, names: frozenset[str]) -> str | None:
     """The one speaker a question is about: the only name in it, or the user for I/my; None if nobody or several."""
     meant = words.named(text, names)
-    if not meant and words.FIRST_PERSON.search(text):
-        meant = names & {"User", "user", "human", "Human"}
-    return next(iter(meant)) if len(meant) == 1 else None
+    if not meant and words.says_i(text):
+        meant = tuple(names & {"User", "user", "human", "Human"})
+    return meant[0] if len(meant) == 1 else None
+
+
+def subject_of(text: str, names: frozenset[str]) -> str | None:
+    """Of several people named the first ("What did Ana say to Ben?"); None if it is about them together ("both")."""
+    meant = words.named(text, names)
+    if len(meant) < 2 or _TOGETHER.search(text):
+        return None
+    are_joined = re.search(rf"{re.escape(meant[0])}[\s,]*(?:and|or|&)?\s*{re.escape(meant[1])}", text, re.IGNORECASE)
+    return None if are_joined else meant[0]
 
 
 def score(
@@ -189,10 +206,15 @@ def _bm25_around(question: Question, found: Candidates) -> Floats:
         return np.zeros(len(found), dtype=np.float32)
     # Of a long neighbour no more counts than of one of NEIGHBOUR_WORDS words, as in a context text.
     brevity = np.minimum(1.0, NEIGHBOUR_WORDS / np.maximum(found.body_length, 1.0)).astype(np.float32)
+    codes: dict[str | None, int] = {}
+    voice = np.fromiter((codes.setdefault(who, len(codes)) for who in found.speakers), np.int64, len(found))
     for link in (found.previous, found.following):
         at = link
+        # Pieces of one message bear one time; they belong together whoever said them.
+        is_apart = (voice[link] == voice) & (found.said_at[link] != found.said_at)
+        told = np.where(is_apart, np.float32(SAME_VOICE), np.float32(1.0))
         for _, share in AROUND:
-            part = np.where(at >= 0, np.float32(share) * brevity[at], np.float32(0.0))
+            part = np.where(at >= 0, np.float32(share) * brevity[at] * told, np.float32(0.0))
             counts += part[:, None] * found.body_counts[at, : len(question.stems)]
             lengths += part * found.body_length[at]
             at = np.where(at >= 0, link[at], -1)
@@ -263,9 +285,17 @@ def _after(base: Floats, found: Candidates) -> Floats:
 
 
 def _who(question: Question, found: Candidates) -> Floats:
-    if question.person is None:
+    return _said_by(question.person, found)
+
+
+def _subject(question: Question, found: Candidates) -> Floats:
+    return _said_by(question.subject, found)
+
+
+def _said_by(person: str | None, found: Candidates) -> Floats:
+    if person is None:
         return np.zeros(len(found), dtype=np.float32)
-    return np.fromiter((speaker == question.person for speaker in found.speakers), dtype=np.float32, count=len(found))
+    return np.fromiter((speaker == person for speaker in found.speakers), dtype=np.float32, count=len(found))
 
 
 def _date(question: Question, found: Candidates) -> Floats:
@@ -301,6 +331,7 @@ _OWN: Final[Mapping[str, Of]] = {
 """What a statement is worth by its text and what stands around it; `neighbour`, `session` and the like spread this."""
 _BESIDES: Final[Mapping[str, Of]] = {
     "who": _who,
+    "subject": _subject,
     "date": _date,
     "when": _when,
     "asks": _asks,

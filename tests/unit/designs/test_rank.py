@@ -194,3 +194,32 @@ def test_cosines_of_any_spread_end_on_one_scale(apart, together):
     asked = replace(asked, stem_counts=(0,) * len(stems))
     dense = rank.score(asked, found, MemoryPolicy(), NOW, rank.Weights())["dense"]
     assert dense.tolist() == pytest.approx([rank.Weights().dense * rank.RELATED, 0.0, 0.0], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "subject"),
+    [
+        ("What did Ana say to Ben?", "Ana"),
+        ("what did ben say to ana?", "Ben"),
+        ("What did Ana and Ben paint?", None),
+        ("What have both Ana, Ben seen?", None),
+        ("What did Ana paint?", None),
+    ],
+)
+def test_of_two_people_the_first_is_the_subject_unless_it_is_about_both(asked, subject):
+    names = frozenset({"Ana", "Ben"})
+    assert rank.subject_of(asked, names) == subject
+    found, _ = candidates(["a", "b"], speakers=["Ana", "Ben"])
+    nothing = {"vector": None, "stems": (), "stem_counts": (), "person": None, "dates": (), "asks_when": False}
+    question = rank.Question(**nothing, subject=subject)
+    told = rank.score(question, found, MemoryPolicy(), NOW, rank.Weights()).get("subject", np.zeros(2))
+    assert told.tolist() == pytest.approx([0.18 * (name == subject) for name in ("Ana", "Ben")])
+
+
+def test_the_next_statement_of_the_same_speaker_lends_fewer_words():
+    texts = ["red kayak", "green tent"]
+    lent = {}
+    for apart, speakers, at in ((0, "AB", [1, 2]), (1, "AA", [1, 2]), (2, "AA", [1, 1])):
+        found, stems = candidates(texts, speakers=list(speakers), said_at=np.array(at, dtype=np.float64))
+        lent[apart] = float(terms("red kayak", found, stems)["bm25_around"][1])
+    assert 0 < lent[1] < lent[0] == lent[2], "pieces of one message bear one time and belong together"
