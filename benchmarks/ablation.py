@@ -1,18 +1,17 @@
 """What each ranking term is worth: evidence found with its weight at 0, paired with the full ranking by question.
 
-    python -m benchmarks.ablation [--data FILE] [--files FOLDER] [--long] [--terms NAME ...]
+    python -m benchmarks.ablation [--data FILE] [--files FOLDER] [--form NAME] [--terms NAME ...]
 
 Prints the change of R@10, NDCG@10 and R@256t (docs/recall.md) when a term is switched off, with 95 % bootstrap
 intervals over questions (5,000 resamples, fixed seed; adversarial questions left out). Everything is asked through
 `Design.retrieve` over the store's own view, so that candidates, statistics and links are the real ones. `--files` names
-the folder of a sentence encoder (`engram_core.SentenceFiles`) to use in place of the offline default. `--long` joins
-five to ten turns into one message each, as assistants write them.
+the folder of a sentence encoder (`engram_core.SentenceFiles`) to use in place of the offline default, `--form` another
+form of the same conversations (`benchmarks.forms`).
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -21,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.locomo import DEFAULT, Conversation, load
-from engram_core import Engram, Message, SentenceFiles
+from benchmarks.forms import FORMS
+from benchmarks.locomo import DEFAULT, Conversation
+from engram_core import Engram, SentenceFiles
 from engram_core.designs.pipeline import Pipeline, rank
 from engram_core.domain.recall import Query
 from engram_core.lab.bench.metrics import DEPTH, Hit, of_ranking, paired_intervals
@@ -46,29 +46,6 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "all answer marks": ("names", "numbers", "titles"),
     "all spreading out (scattered, again)": ("scattered", "again"),
 }
-
-
-def longer(conversation: Conversation) -> Conversation:
-    """The same conversation in messages of five to ten turns, by user and assistant in turn, without speakers."""
-    rng = random.Random(conversation.id)
-    home: dict[str, str] = {}
-    sessions = []
-    for session in conversation.sessions:
-        joined: list[Message] = []
-        rest = list(session)
-        while rest:
-            part = [rest.pop(0) for _ in range(min(rng.randint(5, 10), len(rest)))]
-            name = f"long-{part[0].id}"
-            home |= {message.id or "": name for message in part}
-            text = "\n".join(f"{message.speaker}: {message.content}" for message in part)
-            role = "assistant" if len(joined) % 2 else "user"
-            joined.append(Message(role, text, at=part[0].at, session=part[0].session, id=name))
-        sessions.append(tuple(joined))
-    questions = tuple(
-        replace(question, evidence=tuple(dict.fromkeys(home[turn] for turn in question.evidence)))
-        for question in conversation.questions
-    )
-    return Conversation(conversation.id, conversation.speakers, tuple(sessions), questions)
 
 
 def variants(terms: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -137,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DEFAULT, help="conversations in the format of ../shared/data")
     parser.add_argument("--files", type=Path, default=None, help="folder of a sentence encoder to use")
-    parser.add_argument("--long", action="store_true", help="join turns into long messages without speakers")
+    parser.add_argument("--form", choices=FORMS, default="turns", help="what the conversations are made into")
     parser.add_argument("--terms", nargs="*", default=[], help="switch off only these")
     options = parser.parse_args()
     if not options.data.exists():
@@ -145,7 +122,7 @@ def main() -> None:
         return
     offs = variants(options.terms)
     embedder = SentenceFiles(options.files) if options.files else None
-    conversations = [longer(one) if options.long else one for one in load(options.data)]
+    conversations = FORMS[options.form](options.data)
     rows = [
         row
         for conversation in conversations
