@@ -24,9 +24,9 @@ Progress = Callable[[int, int], None]
 _VERBATIM = Reason("verbatim", "Kept word for word.")
 
 
-def filled(directory: Path, scope: str, size: int, progress: Progress, **options: object) -> Engram:
+def filled(place: Path | str, scope: str, size: int, progress: Progress, **options: object) -> Engram:
     """An open store with `size` statements in one scope; what is missing is written first, the index included."""
-    store = Engram.open(directory, **options)  # type: ignore[arg-type]
+    store = Engram.open(place, **options)  # type: ignore[arg-type]
     have = held(store, scope)
     messages = islice(told(size), have, None)
     for chunk in chunks(messages, CHUNK):
@@ -34,7 +34,7 @@ def filled(directory: Path, scope: str, size: int, progress: Progress, **options
         have += len(chunk)
         progress(have, size)
     if not store.flush(36_000):
-        raise RuntimeError(f"The index of {directory} did not catch up.")
+        raise RuntimeError(f"The index of {place} did not catch up.")
     return store
 
 

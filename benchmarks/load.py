@@ -12,6 +12,7 @@ from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from benchmarks.corpus import questions, statements
 from engram_core import Engram, Message
@@ -27,9 +28,13 @@ def _own_megabytes() -> tuple[float, float]:
 # --- a second process ---
 
 
-def asked_elsewhere(place: Path, scope: str, queries: int, between: Callable[[], object]) -> dict[str, Any]:
+Where = dict[str, Any]
+"""What `Engram.open` takes: `url`, and `index` for a server."""
+
+
+def asked_elsewhere(where: Where, scope: str, queries: int, between: Callable[[], object]) -> dict[str, Any]:
     """Recall in another process while this one owns the index; `between` is called before every tenth question."""
-    code = f"import benchmarks.load as load; load.answer({str(place)!r}, {scope!r})"
+    code = f"import benchmarks.load as load; load.answer({where!r}, {scope!r})"
     worker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert worker.stdin is not None
     assert worker.stdout is not None
@@ -52,9 +57,9 @@ def asked_elsewhere(place: Path, scope: str, queries: int, between: Callable[[],
     return found
 
 
-def answer(place: str, scope: str) -> None:
+def answer(where: Where, scope: str) -> None:
     """In the second process: a question per line in, what the recall cost out."""
-    with Engram.open(place) as store:
+    with Engram.open(**where) as store:
         memory = store.memory(scope)
         for line in sys.stdin:
             wall, own = time.perf_counter(), time.thread_time()
@@ -66,14 +71,14 @@ def answer(place: str, scope: str) -> None:
 # --- load ---
 
 
-def run(place: Path, scope: str, readers: str, writing: int, seconds: float) -> dict[str, Any]:
+def run(where: Where, scope: str, readers: str, writing: int, seconds: float) -> dict[str, Any]:
     """Recall from 8 threads or 4 processes for some seconds while one thread adds `writing` facts at a time."""
     walls: list[float] = []
-    with Engram.open(place) as store:
+    with Engram.open(**where) as store:
         store.memory(scope).recall("Who is there?", k=K)
         store.flush(600)
         if readers == "4 processes":
-            code = f"import benchmarks.load as load; load.ask_for({str(place)!r}, {scope!r}, {seconds})"
+            code = f"import benchmarks.load as load; load.ask_for({where!r}, {scope!r}, {seconds})"
             workers = [
                 subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
                 for _ in range(4)
@@ -128,10 +133,10 @@ def _recall_on(store: Engram, scope: str, seed: int, seconds: float, walls: list
         walls.append((time.perf_counter() - started) * 1000)
 
 
-def ask_for(place: str, scope: str, seconds: float) -> None:
+def ask_for(where: Where, scope: str, seconds: float) -> None:
     """In a process of its own: get warm, wait for the start, recall for some seconds, print what each cost."""
     walls: list[float] = []
-    with Engram.open(place) as store:
+    with Engram.open(**where) as store:
         store.memory(scope).recall("Who is there?", k=K)
         print("ready", flush=True)
         sys.stdin.readline()
@@ -165,18 +170,28 @@ def visit(place: str, scopes: int, handles: int) -> None:
 # --- ingestion ---
 
 
-def ingested(place: Path, facts: int, batch: int) -> dict[str, tuple[float, float]]:
-    """Facts per second and processor milliseconds per fact: acknowledged, with the index, and raw Chroma."""
+def raw_client(place: Path, index: str | None) -> Any:
+    """A plain client of Chroma: of the same server as Engram's index, or of a directory."""
     import chromadb
     from chromadb.config import Settings
 
+    settings = Settings(anonymized_telemetry=False)
+    if index is None:
+        return chromadb.PersistentClient(path=str(place), settings=settings)
+    address = urlsplit(index)
+    return chromadb.HttpClient(host=address.hostname or "", port=address.port or 8000, settings=settings)
+
+
+def ingested(place: Path, where: Where, facts: int, batch: int) -> dict[str, tuple[float, float]]:
+    """Facts per second and processor milliseconds per fact: acknowledged, with the index, and raw Chroma."""
     messages = statements(facts)
     chunks = [messages[start : start + batch] for start in range(0, facts, batch)]
-    client = chromadb.PersistentClient(path=str(place / "raw"), settings=Settings(anonymized_telemetry=False))
-    collection = client.create_collection("raw", embedding_function=None)
+    name = f"raw-{time.time_ns()}"
+    client = raw_client(place / "raw", where.get("index"))
+    collection = client.create_collection(name, embedding_function=None)
     spent = {"engram": [0.0, 0.0], "raw": [0.0, 0.0]}
-    with Engram.open(place / "store", exact_limit=0) as store:
-        memory, embed = store.memory("bench/ingest"), store.context.embedder.embed
+    with Engram.open(**where, exact_limit=0) as store:
+        memory, embed = store.memory(f"bench/ingest/{name}"), store.context.embedder.embed
         memory.add("warm up")
         memory.recall("warm up")
         store.flush(600)
@@ -201,6 +216,7 @@ def ingested(place: Path, facts: int, batch: int) -> dict[str, tuple[float, floa
                     store.flush(600)
                     index[0] += time.perf_counter() - wall
                     index[1] += time.process_time() - own
+        client.delete_collection(name)
         client.close()
     rates = {"engram": spent["engram"], "indexed": index, "raw": spent["raw"]}
     return {name: (facts / wall, own / facts * 1000) for name, (wall, own) in rates.items()}

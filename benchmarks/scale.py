@@ -2,6 +2,7 @@
 
     python -m benchmarks.scale [--parts recall,degraded,load,scopes,deep,ingest] [--sizes 1000,10000,100000]
                                [--keep DIR] [--queries 200] [--raw-limit 100000] [--peer module:function]
+                               [--url postgresql://… --index http://…]
 
 With `--keep` a store is built once and found again; a million facts take an hour. `recall` shows one big scope: p50,
 p95 and p99 with the share of each stage, opening, memory and disk. `degraded` asks from a second process, which does
@@ -10,7 +11,9 @@ scopes in one process with few file handles; `deep` recalls at the end of a path
 by one, a hundred and a thousand at a time. Raw Chroma holds the same vectors and texts and is asked for 8 with its
 defaults. Times are milliseconds of the clock, and in brackets of the asking thread's processor: on a machine with
 neighbours compare within a line. `--peer` names a function that takes a directory, texts and vectors and returns a
-function from a question to whatever it finds; it is asked alternately with the others.
+function from a question to whatever it finds; it is asked alternately with the others. With `--url` and `--index`
+Engram's store is that database with that Chroma server, each size in a scope of its own that stays there, and raw
+Chroma is a collection on the same server; `scopes` and `deep` are about one process and leave them alone.
 """
 
 from __future__ import annotations
@@ -86,22 +89,21 @@ def on_disk(path: Path) -> float:
     return sum(file.stat().st_blocks * 512 for file in path.rglob("*") if file.is_file()) / 2**20
 
 
-def built(home: Path, size: int) -> Path:
-    """A store's directory, filled."""
-    place = home / f"store-{size}"
+def built(home: Path, size: int, options: argparse.Namespace) -> tuple[load.Where, str]:
+    """A filled store: what opens it, and its scope."""
+    where, scope = {"url": str(home / f"store-{size}")}, BIG
+    if options.url is not None:
+        where, scope = {"url": options.url, "index": options.index}, f"{BIG}-{size}"
     with bar(f"{size:,} facts", shown=None) as move:
-        big_stores.filled(place, BIG, size, move).close()
-    return place
+        big_stores.filled(where["url"], scope, size, move, index=where.get("index")).close()
+    return where, scope
 
 
-def raw_chroma(place: Path, size: int, store: Engram) -> Ask:
-    """A plain persistent collection with documents and the store's content vectors; found again if it is complete."""
-    import chromadb
-    from chromadb.config import Settings
-
-    client = chromadb.PersistentClient(path=str(place), settings=Settings(anonymized_telemetry=False))
+def raw_chroma(home: Path, size: int, store: Engram, index: str | None) -> Ask:
+    """A plain collection with documents and the store's content vectors; found again if it is complete."""
+    client = load.raw_client(home / f"raw-{size}", index)
     options = {"embedding_function": None, "configuration": {"hnsw": {"space": "cosine"}}}
-    collection = client.get_or_create_collection("raw", **options)
+    collection = client.get_or_create_collection("raw" if index is None else f"raw-{size}", **options)
     have = collection.count()
     with bar(f"{size:,} in raw Chroma", shown=None) as move:
         for chunk in big_stores.chunks(islice(told(size), have, None), 1_000):
@@ -139,12 +141,12 @@ def recall(home: Path, options: argparse.Namespace) -> None:
     """One big scope through the facade."""
     speeds, shares, stores = [], [], []
     for size in options.sizes:
-        place = built(home, size)
+        where, scope = built(home, size, options)
         before = resident()
         started = time.perf_counter()
-        store = Engram.open(place)
+        store = Engram.open(**where)
         opened = time.perf_counter() - started
-        memory = store.memory(BIG)
+        memory = store.memory(scope)
         memory.recall("Which is the first question?", k=K)
         first = time.perf_counter() - started - opened
         store.flush(600)
@@ -156,10 +158,10 @@ def recall(home: Path, options: argparse.Namespace) -> None:
 
         asks: dict[str, Ask] = {"Engram": ours}
         if size <= options.raw_limit:
-            asks["raw Chroma"] = raw_chroma(home / f"raw-{size}", size, store)
+            asks["raw Chroma"] = raw_chroma(home, size, store, options.index)
         if options.peer:
             asks["peer"] = peer(options.peer, home / f"peer-{size}", size, store)
-        settle(store)
+        settle(store, scope)
         times = in_turn(asks, options.queries)
         own, all_ = resident()
         for name, spent in times.items():
@@ -168,7 +170,7 @@ def recall(home: Path, options: argparse.Namespace) -> None:
         shares.append([f"{size:,}", *(f"{np.median(spent):.2f}" for spent in stages.values())])
         stores.append(
             [f"{size:,}", f"{opened * 1000:.0f}", f"{first * 1000:.0f}", f"{own - before[0]:.0f}",
-             f"{all_ - before[1]:.0f}", f"{on_disk(place):.0f}"]
+             f"{all_ - before[1]:.0f}", f"{on_disk(Path(where['url'])):.0f}" if options.url is None else "elsewhere"]
         )  # fmt: skip
         store.close()
     table("Recall, one scope", ["facts", "", "p50", "p95", "p99", "p95: Engram is times"], speeds)
@@ -176,9 +178,9 @@ def recall(home: Path, options: argparse.Namespace) -> None:
     table("Store", ["facts", "open ms", "first recall ms", "own MB", "with mapped files MB", "disk MB"], stores)
 
 
-def settle(store: Engram, seconds: float = 120.0) -> None:
+def settle(store: Engram, scope: str, seconds: float = 120.0) -> None:
     """Give what recalls set off in the background time to end: this is how a store is that has been up for a while."""
-    memory, until = store.memory(BIG), time.monotonic() + seconds
+    memory, until = store.memory(scope), time.monotonic() + seconds
     for question in questions(WARM, seed=3):
         memory.recall(question, k=K)
     decks = store.context.finder._decks  # type: ignore[attr-defined]  # noqa: SLF001 - nothing public tells
@@ -190,11 +192,12 @@ def degraded(home: Path, options: argparse.Namespace) -> None:
     """Recall in a process that does not own the index, with somebody adding in between."""
     rows = []
     for size in (size for size in options.sizes if size > 2_000):
-        place = built(home, size)
-        with Engram.open(place) as owner:
-            owner.memory(BIG).recall("Who owns the index?")
+        where, scope = built(home, size, options)
+        with Engram.open(**where) as owner:
+            memory = owner.memory(scope)
+            memory.recall("Who owns the index?")
             owner.flush(600)
-            found = load.asked_elsewhere(place, BIG, options.queries, lambda: owner.memory(BIG).add("One more thing."))
+            found = load.asked_elsewhere(where, scope, options.queries, lambda: memory.add("One more thing."))  # noqa: B023
         spent = Times()
         spent.wall, spent.own = found["wall"], found["own"]
         share = f"{found['degraded']} of {options.queries}"
@@ -206,10 +209,10 @@ def under_load(home: Path, options: argparse.Namespace) -> None:
     """8 threads and 4 processes that recall, alone and while a thread adds."""
     rows = []
     for size in options.sizes:
-        place = built(home, size)
+        where, scope = built(home, size, options)
         for readers in ("8 threads", "4 processes"):
             for writing in (0, 1, 100):
-                found = load.run(place, BIG, readers, writing, options.seconds)
+                found = load.run(where, scope, readers, writing, options.seconds)
                 wrote = f"{found['added']:.0f}/s" if writing else "nobody"
                 batch = f", {writing} at a time" if writing > 1 else ""
                 walls = found["wall"]
@@ -265,7 +268,10 @@ def ingest(home: Path, options: argparse.Namespace) -> None:
     for batch, facts in ((1, options.adds), (100, 20 * options.adds), (1_000, 20 * options.adds)):
         place = Path(tempfile.mkdtemp(prefix="engram-bench-"))
         try:
-            found = load.ingested(place, facts, batch)
+            where = (
+                {"url": str(place / "store")} if options.url is None else {"url": options.url, "index": options.index}
+            )
+            found = load.ingested(place, where, facts, batch)
         finally:
             shutil.rmtree(place, ignore_errors=True)
         ours, indexed, raw = (found[name] for name in ("engram", "indexed", "raw"))
@@ -294,8 +300,12 @@ def main() -> None:
     parser.add_argument("--adds", type=int, default=300, help="facts added one by one; twenty times as many in batches")
     parser.add_argument("--scopes", type=int, default=SMALL_SCOPES)
     parser.add_argument("--raw-limit", type=int, default=100_000, help="facts up to which raw Chroma is built, too")
+    parser.add_argument("--url", default=None, help="a PostgreSQL database; default directories below --keep")
+    parser.add_argument("--index", default=None, help="with --url: the address of a Chroma server")
     parser.add_argument("--peer", default=None, help="module:function, another memory to ask")
     options = parser.parse_args()
+    if (options.url is None) != (options.index is None):
+        parser.error("--url and --index go together: a database and a Chroma server")
     home = options.keep or Path(tempfile.mkdtemp(prefix="engram-scale-"))
     home.mkdir(parents=True, exist_ok=True)
     try:

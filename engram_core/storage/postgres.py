@@ -82,6 +82,9 @@ def engine(url: URL, options: Options, synchronous_commit: str, *, autocommit: b
         autocommit: A statement is a transaction of its own, at the price of itself, where nobody begins one.
     """
     settings = [
+        # Before the user's own, which win. A ledger's rows are found one by one; the server's default is for disks that
+        # turn, and reads a new table whole while nothing has counted its rows.
+        "-c random_page_cost=1.1",
         *([url.query["options"]] if "options" in url.query else []),
         f"-c synchronous_commit={synchronous_commit}",
         f"-c lock_timeout={LOCK_TIMEOUT_S}s",
