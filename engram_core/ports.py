@@ -982,6 +982,14 @@ class VectorIndex(Protocol):
         """Create an empty collection; an existing one is emptied."""
         ...
 
+    def fit(self, name: str, size: int) -> bool:
+        """Prepare a collection for about so many vectors; what is found stays the same.
+
+        Returns:
+            Whether something was changed. It may count only from the next opening of the index on.
+        """
+        ...
+
     def put(self, name: str, points: Sequence[Point]) -> None:
         """Add points, replacing those with the same id. Idempotent."""
         ...

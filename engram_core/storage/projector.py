@@ -44,6 +44,8 @@ _LEASE = "projector"
 LEASE_S = 15.0
 """How long a process that was killed is still taken for the one that projects into a server."""
 _RETRY_S = 2.0
+_FIT_EVERY = 10_000
+"""Changes after which it is looked whether a growing collection should be written in larger steps."""
 _OPENING_S = 3.0
 """How long after the store was opened a recall waits for its index to be; then it searches exactly."""
 _WORTH_WAITING = 10
@@ -262,21 +264,20 @@ class Projector:
             thread.join(timeout=60)
         with self._work:
             if self._index is not None and self._is_owner():
-                self._finish()
+                self._finish(self._index)
             self._drop_index()
             if self._owner is not None:
                 self._owner.release()
             elif self._holds_lease:
                 self._ledger.lease(_LEASE, self._holder, 0.0)  # so that another process need not wait for its end
 
-    def _finish(self) -> None:
+    def _finish(self, index: VectorIndex) -> None:
         clean = [replace(item, dirty=False) for item in self._collections.values() if item.dirty]
         if clean:
             self._ledger.save_collections(clean)
         if self._owner is not None:
-            assert self._index is not None
             assert self._generation is not None
-            self._index.close()
+            index.close()
             chroma.blank_unused(Path(self._place, self._generation.place))
             self._owner.seal = seal_of(Path(self._place, self._generation.place))
             self._owner.mark_clean()
@@ -438,7 +439,23 @@ class Projector:
             raise
         self._generation = live
         self._collections = {item.scope_id: item for item in self._ledger.collections(live.id)}
+        for state in self._large():
+            if state.id in self._collections:
+                index.fit(self._collections[state.id].name, state.live)
         self._remove_strays(live)
+
+    def _reopen(self) -> None:
+        """Close the index and open it again; recalls wait for it."""
+        index, self._index = self._index, None
+        self._has_looked.clear()
+        self._opening_until = time.monotonic() + _OPENING_S
+        try:
+            if index is not None:
+                self._finish(index)
+            self._drop_index()
+            self._open()
+        finally:
+            self._has_looked.set()
 
     def _open_for_reading(self) -> None:
         live = self._live_generation()
@@ -554,11 +571,12 @@ class Projector:
 
     def _distrust(self, index: VectorIndex, problem: str) -> None:
         """The index failed while answering: stop asking it; the loop opens, probes and if need be rebuilds it."""
+        if self._index is not index:
+            return  # it was closed on purpose meanwhile
         logger.warning("engram: recall goes on with exact search: %s", problem)
         self._problem = problem
         # A recall must not wait for whoever is projecting now: the loop drops it.
-        if self._index is index:
-            self._suspect = index
+        self._suspect = index
         self.wake()
 
     def _drop_suspect(self) -> None:
@@ -580,9 +598,12 @@ class Projector:
         if collection is None:
             collection = Collection(generation.id, state.id, _name(generation, state.id), 0, dirty=True)
             index.create(collection.name, self._dimension())
+            index.fit(collection.name, state.live)  # before anything is written to it: it counts at once
         elif not collection.dirty:
             collection = replace(collection, dirty=True)
             self._ledger.save_collections([collection])
+        index, collection = self._fitted(index, collection, state.live)
+        applied = 0
         while not self._stopped.is_set() and time.monotonic() < deadline:
             behind = state.seq - collection.watermark
             size = self._pace.batch(behind)
@@ -602,8 +623,23 @@ class Projector:
             if is_caught_up:
                 break
             self._renew()
+            applied += len(rows)
+            if applied >= _FIT_EVERY:
+                applied = 0
+                index, collection = self._fitted(index, collection, index.count(collection.name))
             if rest and deadline == float("inf"):  # nobody waits for it
                 self._stopped.wait(rest)
+
+    def _fitted(self, index: VectorIndex, collection: Collection, size: int) -> tuple[VectorIndex, Collection]:
+        """Have a collection that grew a lot written in larger steps from now on."""
+        if not index.fit(collection.name, size) or self._is_server:
+            return index, collection
+        self._reopen()
+        if self._index is None:
+            raise IndexUnavailable("The index could not be opened again.")
+        collection = replace(self._collections.get(collection.scope_id, collection), dirty=True)
+        self._ledger.save_collections([collection])
+        return self._index, collection
 
     def _renew(self) -> None:
         if self._is_server and not self._take_ownership():
@@ -643,6 +679,7 @@ class Projector:
             for state in states:
                 collection = Collection(new_id, state.id, _name(building, state.id), 0, dirty=True)
                 index.create(collection.name, self._dimension())
+                index.fit(collection.name, state.live)
                 while rows := self._ledger.changes(state.id, collection.watermark, DRAIN_BATCH):
                     _apply(index, collection.name, rows)
                     collection = replace(collection, watermark=rows[-1].seq)

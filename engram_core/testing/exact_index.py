@@ -25,6 +25,10 @@ class ExactIndex:
             self._check()
             self._collections[name] = {}
 
+    def fit(self, name: str, size: int) -> bool:
+        """See `engram_core.ports.VectorIndex`. Arrays fit any number."""
+        return False
+
     def put(self, name: str, points: Sequence[Point]) -> None:
         with self._lock:
             collection = self._collection(name)

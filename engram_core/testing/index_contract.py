@@ -107,6 +107,18 @@ class IndexContract:
         assert self._content(index, vectors) == before
         assert index.count(NAME) == 30
 
+    def test_fitting_changes_nothing_that_is_found(self, index: VectorIndex) -> None:
+        vectors = clustered(60)
+        index.create(NAME, DIMENSION)
+        index.fit(NAME, 1_000_000)
+        index.put(NAME, points(vectors[:30]))
+        index.fit(NAME, 30)
+        index.put(NAME, [Point(f"id-{number}", vector) for number, vector in enumerate(vectors[30:], 30)])
+        oracle = ExactIndex()
+        oracle.create(NAME, DIMENSION)
+        oracle.put(NAME, points(vectors))
+        assert self._content(index, vectors) == self._content(oracle, vectors)
+
     def test_putting_replaces_the_vector(self, index: VectorIndex) -> None:
         old, new = clustered(2, clusters=2, seed=3)
         index.create(NAME, DIMENSION)
