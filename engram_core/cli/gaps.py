@@ -65,8 +65,8 @@ def dismiss(
     from engram_core.operations.reflect import told  # noqa: PLC0415
 
     with place.open() as engram:
-        found = next((gap for gap in engram.gaps(limit=10_000) if gap.id == id), None)
-        if found is None:
+        found = engram.context.ledger.diary.gap(id)
+        if found is None or not (place.is_owner(engram) or engram.why(place.principal or "", "curate", found.scope)):
             raise FactNotFound(f"There is no gap {id!r} in this store. `engram gaps` shows them.")
         view = told(engram.memory(found.scope, principal=place.principal).dismiss_gap(id, reason=reason))
     return Result(view, partial(_dismissed, view=view))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,15 @@ def test_promoting_takes_the_right_to_decide_there(filled: Cli) -> None:
     said = filled.run("lab", "promote", design, SCOPE, "--task", "forgetting", *EVE)
     assert said.code == 2
     assert "user:eve may not read" in said.err
+
+
+def test_a_gap_that_is_hidden_is_a_gap_that_is_not_there(filled: Cli) -> None:
+    asked = ["What's my parking space?", "I'm sorry, I don't have that information."]
+    lines = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), asked, strict=True)]
+    filled("add", SCOPE, "--file", "-", stdin=json.dumps(lines))
+    filled("reflect", SCOPE)
+    (gap,) = filled.json("gaps")["gaps"]
+    told = [filled.run("dismiss", id_, *EVE).err.replace(id_, "ID") for id_ in (gap["id"], "no-gap")]
+    assert told[0] == told[1]
+    assert "There is no gap" in told[0]
+    filled("dismiss", gap["id"])
