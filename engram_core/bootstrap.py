@@ -283,6 +283,27 @@ def owner_of(url: str) -> str:
         ledger.close()
 
 
+def take_away(store: Path, before: frozenset[Path] | None) -> None:
+    """Remove a new store in which nothing is, unless somebody else uses it by now.
+
+    Args:
+        before: What was in the directory before it, which stays; None if it was made for the store.
+    """
+    from engram_core.storage import backup  # noqa: PLC0415
+
+    try:
+        backup.seized(store / "engram.db")
+    except StoreUnavailable:
+        return
+    for path in frozenset(store.iterdir()) - (before or frozenset()):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    if before is None:
+        store.rmdir()
+
+
 def back_up(url: str, path: str, progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
     """Write a backup of the ledger at a database URL; see `Engram.backup`."""
     from engram_core.storage import backup  # noqa: PLC0415

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -93,7 +92,7 @@ class Place:
         """Open the store, and make it if there is none. One that a failing command made for nothing goes again."""
         from engram_core.domain.errors import EngramError  # noqa: PLC0415
 
-        is_new = self.is_missing
+        is_new, before = self.is_missing, _entries(Path(self.url))
         engram = self.open(create=True)
         is_kept = True
         try:
@@ -106,7 +105,9 @@ class Place:
                     raise
         finally:
             if not is_kept:
-                _remove(Path(self.url))
+                from engram_core.bootstrap import take_away  # noqa: PLC0415
+
+                take_away(Path(self.url), before)
 
     def owned(self, doing: str) -> Engram:
         """Open the store for what concerns it as a whole, which is its owner's.
@@ -154,13 +155,9 @@ class Place:
             )
 
 
-def _remove(store: Path) -> None:
-    """Remove the files of a store; its directory too, unless other things are in it."""
-    for path in store.glob(f"{_LEDGER_FILE}*"):
-        path.unlink()
-    shutil.rmtree(store / "index", ignore_errors=True)
-    if not any(store.iterdir()):
-        store.rmdir()
+def _entries(directory: Path) -> frozenset[Path] | None:
+    """What is in a directory; None if there is none."""
+    return frozenset(directory.iterdir()) if directory.is_dir() else None
 
 
 @dataclass(frozen=True, slots=True)

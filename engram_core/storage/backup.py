@@ -164,7 +164,7 @@ def put(folder: Path, store: Path) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("PRAGMA journal_mode=DELETE")
     if target.exists():
-        _seized(target)
+        seized(target)
     beside = folder / "engram.db.tombstones"
     if beside.exists():
         beside.replace(store / "engram.db.tombstones")
@@ -174,8 +174,8 @@ def put(folder: Path, store: Path) -> None:
     shutil.rmtree(store / "index", ignore_errors=True)
 
 
-def _seized(target: Path) -> None:
-    """Make sure that nobody uses the old ledger, and that its log holds nothing."""
+def seized(target: Path) -> None:
+    """Make sure that nobody uses a ledger, and that its log holds nothing. Raises StoreUnavailable if somebody does."""
     try:
         with closing(sqlite3.connect(target, timeout=1.0, isolation_level=None)) as connection:
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 from cli_support import SCOPE, Cli
+
+from engram_core import InvalidInput
+from engram_core.cli.command import Place
 
 EVE = ("--principal", "user:eve")
 STORE_WIDE = [
@@ -118,9 +122,12 @@ def test_a_command_that_fails_leaves_no_store(cli: Cli, arguments: list[str]) ->
     assert said.err.startswith("engram: ")
     assert not cli.store.exists()
     cli.store.mkdir()
-    (cli.store / "notes.txt").write_text("mine")
+    (cli.store / "index").mkdir()
+    (cli.store / "index" / "notes.txt").write_text("mine")
     assert cli.run(*arguments).code == 2
-    assert [path.name for path in cli.store.iterdir()] == ["notes.txt"]
+    assert [path.relative_to(cli.store).as_posix() for path in sorted(cli.store.rglob("*"))] == [
+        "index", "index/notes.txt",
+    ]  # fmt: skip
 
 
 def test_a_search_of_what_is_not_there_is_an_error(filled: Cli, tmp_path: Path) -> None:
@@ -147,3 +154,12 @@ def test_a_gap_that_is_hidden_is_a_gap_that_is_not_there(filled: Cli) -> None:
     assert told[0] == told[1]
     assert "There is no gap" in told[0]
     filled("dismiss", gap["id"])
+
+
+def test_a_new_store_that_somebody_else_uses_stays(cli: Cli) -> None:
+    with pytest.raises(InvalidInput), Place(str(cli.store)).made():
+        other = sqlite3.connect(cli.store / "engram.db")
+        other.execute("SELECT COUNT(*) FROM facts").fetchone()
+        raise InvalidInput("a file that is none")
+    assert (cli.store / "engram.db").exists()
+    other.close()
