@@ -6,7 +6,8 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -100,6 +101,9 @@ _TALLIES = select(*(t.tallies.c[name] for name in Tally._fields)).where(
 )
 
 
+_TOGETHER = "engram_together"
+_Stored = Mapping[str, Mapping[str, Any]]
+"""Rows of `facts` by id, `_STORED_COLUMNS` of each."""
 _RECALLABLE = frozenset(status.value for status in RECALLABLE)
 
 
@@ -141,11 +145,15 @@ class _Change:
 
 def _run(connection: Connection, query: str, rows: list[Any] | tuple[Any, ...]) -> list[Any]:
     """Run SQL with one tuple of values, and return its rows; or with a list of tuples, once for each."""
-    if connection.dialect.name != "sqlite":
-        result = connection.exec_driver_sql(query.replace("?", "%s"), rows)
-        return list(result) if result.returns_rows else []
-    # In the same transaction, past SQLAlchemy: what it does around a statement costs more than the statement.
     driver: Any = connection.connection.driver_connection
+    if connection.dialect.name != "sqlite":
+        if _TOGETHER not in connection.info:
+            result = connection.exec_driver_sql(query.replace("?", "%s"), rows)
+            return list(result) if result.returns_rows else []
+        run = driver.cursor().executemany if isinstance(rows, list) else driver.execute
+        run(query.replace("?", "%s"), rows)
+        return []
+    # In the same transaction, past SQLAlchemy: what it does around a statement costs more than the statement.
     try:
         if isinstance(rows, list):
             driver.executemany(query, rows)
@@ -154,6 +162,23 @@ def _run(connection: Connection, query: str, rows: list[Any] | tuple[Any, ...]) 
     except sqlite3.IntegrityError as error:
         raise IntegrityError(query, None, error) from error
     return found
+
+
+@contextmanager
+def _together(connection: Connection) -> Iterator[None]:
+    """On PostgreSQL what is run within travels at once and answers no rows: errors come at the end, as everywhere."""
+    if connection.dialect.name == "sqlite":
+        yield
+        return
+    driver: Any = connection.connection.driver_connection
+    connection.info[_TOGETHER] = True
+    try:
+        with driver.pipeline():
+            yield
+    except connection.dialect.loaded_dbapi.IntegrityError as error:
+        raise IntegrityError("commit", None, error) from error
+    finally:
+        del connection.info[_TOGETHER]
 
 
 def next_seq(connection: Connection, count: int) -> int:
@@ -190,29 +215,50 @@ def apply(connection: Connection, batch: Batch) -> int:
     if batch.expect is not None and scope.seq != batch.expect:
         raise Conflict(f"The scope moved from {batch.expect} to {scope.seq} while the change was planned.")
     change = _Change(scope.id)
-    if batch.episode is not None:
-        _save_episode(connection, scope.id, batch, last)
-    _insert_facts(connection, change, [write for write in batch.writes if write.replaces is None], seqs)
-    _replace_facts(connection, change, [write for write in batch.writes if write.replaces is not None], seqs)
-    _move_contexts(connection, change, batch.contexts, seqs)
-    if batch.writes or batch.contexts:
-        _apply_change(connection, change, scope.speakers, last)
-    if batch.erasure is not None:
-        # Before the decision that says so is recorded: it blanks what was recorded till then.
-        erasing.blank(connection, scope.id, batch.scope, batch.erasure)
-    save_decisions(connection, scope.id, batch.decisions, last)
+    replaced = [write for write in batch.writes if write.replaces is not None]
+    moved = [move.fact_id for move in batch.contexts]
+    if batch.erasure is None and not {write.fact.id for write in batch.writes}.intersection(moved):
+        # Everything that has to be read first is read first, so that the rest need not wait for its answers.
+        old = _stored(connection, [*(write.fact.id for write in replaced), *moved])
+        with _together(connection):
+            _save(connection, change, batch, scope, seqs, last, old)
+            save_decisions(connection, scope.id, batch.decisions, last)
+    else:
+        _save(connection, change, batch, scope, seqs, last, None)
+        if batch.erasure is not None:
+            # Before the decision that says so is recorded: it blanks what was recorded till then.
+            erasing.blank(connection, scope.id, batch.scope, batch.erasure)
+        save_decisions(connection, scope.id, batch.decisions, last)
     _save_links(connection, scope.id, batch.links)
     for item in batch.parked:
         park(connection, scope.id, item)
     return last
 
 
+def _save(
+    connection: Connection,
+    change: _Change,
+    batch: Batch,
+    scope: _Scope,
+    seqs: Iterator[int],
+    last: int,
+    old: _Stored | None,
+) -> None:
+    """Write an episode, facts, contexts and what follows of them; `old` is what they replace, None if not yet read."""
+    if batch.episode is not None:
+        _save_episode(connection, scope.id, batch, last)
+    _insert_facts(connection, change, [write for write in batch.writes if write.replaces is None], seqs)
+    _replace_facts(connection, change, [write for write in batch.writes if write.replaces is not None], seqs, old)
+    _move_contexts(connection, change, batch.contexts, seqs, old)
+    if batch.writes or batch.contexts:
+        _apply_change(connection, change, scope.speakers, last)
+
+
 def _save_episode(connection: Connection, scope: int, batch: Batch, seq: int) -> None:
     episode = batch.episode
     assert episode is not None
     if episode.kept:
-        done = update(t.episodes).where(t.episodes.c.id == episode.id).values(extraction=batch.extraction)
-        connection.execute(done)
+        _run(connection, "UPDATE episodes SET extraction = ? WHERE id = ?", (batch.extraction, episode.id))
         return
     principal, messages = storable(episode.principal), messages_json(episode.messages)
     row = (episode.id, scope, epoch(episode.at), principal, messages, batch.extraction, seq)
@@ -247,8 +293,10 @@ def _replacing_fact(columns: tuple[str, ...]) -> str:
     return f"UPDATE facts SET {', '.join(f'{name} = ?' for name in columns)} WHERE pk = ?"
 
 
-def _replace_facts(connection: Connection, change: _Change, writes: Sequence[Write], seqs: Iterable[int]) -> None:
-    old = _stored(connection, [write.fact.id for write in writes])
+def _replace_facts(
+    connection: Connection, change: _Change, writes: Sequence[Write], seqs: Iterable[int], old: _Stored | None
+) -> None:
+    old = _stored(connection, [write.fact.id for write in writes]) if old is None else old
     columns: tuple[str, ...] = ()
     rows = []
     for write, seq in zip(writes, seqs, strict=False):
@@ -265,9 +313,9 @@ def _replace_facts(connection: Connection, change: _Change, writes: Sequence[Wri
 
 
 def _move_contexts(
-    connection: Connection, change: _Change, contexts: Sequence[ContextWrite], seqs: Iterable[int]
+    connection: Connection, change: _Change, contexts: Sequence[ContextWrite], seqs: Iterable[int], old: _Stored | None
 ) -> None:
-    old = _stored(connection, [move.fact_id for move in contexts])
+    old = _stored(connection, [move.fact_id for move in contexts]) if old is None else old
     for move, seq in zip(contexts, seqs, strict=False):
         before = old.get(move.fact_id)
         if before is None or before["scope_id"] != change.scope_id:
@@ -279,7 +327,7 @@ def _move_contexts(
         _run(connection, _MOVE_CONTEXT, (move.following, after["context_stems"], length, context, seq, before["pk"]))
 
 
-def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+def _stored(connection: Connection, ids: Sequence[str]) -> _Stored:
     found: dict[str, Mapping[str, Any]] = {}
     for start in range(0, len(ids), _CHUNK):
         chunk = tuple(ids[start : start + _CHUNK])

@@ -18,7 +18,7 @@ from engram_core.testing.fakes import WordHashEmbedder
 LARGE = 20
 """`exact_limit` of these stores: their scope is above it."""
 RECALL_TRIPS = 8
-ADD_TRIPS = 26
+ADD_TRIPS = 19
 
 
 @pytest.fixture
