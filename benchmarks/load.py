@@ -186,12 +186,12 @@ def ingested(place: Path, where: Where, facts: int, batch: int) -> dict[str, tup
     """Facts per second and processor milliseconds per fact: acknowledged, with the index, and raw Chroma."""
     messages = statements(facts)
     chunks = [messages[start : start + batch] for start in range(0, facts, batch)]
-    name = f"raw-{time.time_ns()}"
+    own_name = f"raw-{time.time_ns()}"
     client = raw_client(place / "raw", where.get("index"))
-    collection = client.create_collection(name, embedding_function=None)
+    collection = client.create_collection(own_name, embedding_function=None)
     spent = {"engram": [0.0, 0.0], "raw": [0.0, 0.0]}
     with Engram.open(**where, exact_limit=0) as store:
-        memory, embed = store.memory(f"bench/ingest/{name}"), store.context.embedder.embed
+        memory, embed = store.memory(f"bench/ingest/{own_name}"), store.context.embedder.embed
         memory.add("warm up")
         memory.recall("warm up")
         store.flush(600)
@@ -216,7 +216,7 @@ def ingested(place: Path, where: Where, facts: int, batch: int) -> dict[str, tup
                     store.flush(600)
                     index[0] += time.perf_counter() - wall
                     index[1] += time.process_time() - own
-        client.delete_collection(name)
+        client.delete_collection(own_name)
         client.close()
     rates = {"engram": spent["engram"], "indexed": index, "raw": spent["raw"]}
     return {name: (facts / wall, own / facts * 1000) for name, (wall, own) in rates.items()}

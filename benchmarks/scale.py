@@ -1,6 +1,6 @@
 """Recall, ingestion, opening, memory and load as a store grows, each beside raw Chroma, as Markdown tables.
 
-    python -m benchmarks.scale [--parts recall,degraded,load,scopes,deep,ingest] [--sizes 1000,10000,100000]
+    python -m benchmarks.scale [--parts recall,trips,degraded,load,scopes,deep,ingest] [--sizes 1000,10000,100000]
                                [--keep DIR] [--queries 200] [--raw-limit 100000] [--peer module:function]
                                [--url postgresql://… --index http://…]
 
@@ -13,7 +13,8 @@ defaults. Times are milliseconds of the clock, and in brackets of the asking thr
 neighbours compare within a line. `--peer` names a function that takes a directory, texts and vectors and returns a
 function from a question to whatever it finds; it is asked alternately with the others. With `--url` and `--index`
 Engram's store is that database with that Chroma server, each size in a scope of its own that stays there, and raw
-Chroma is a collection on the same server; `scopes` and `deep` are about one process and leave them alone.
+Chroma is a collection on the same server; `trips` counts what a call waits for, and puts a network between; `scopes`
+and `deep` are about one process and leave them alone.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import make_url
 
-from benchmarks import big_stores, load
+from benchmarks import big_stores, load, wire
 from benchmarks.corpus import questions, told
 from engram_core import Engram
 from engram_core.cli.progress import bar
@@ -284,7 +286,43 @@ def ingest(home: Path, options: argparse.Namespace) -> None:
     table("Ingestion", head, rows)
 
 
-PARTS = {"recall": recall, "degraded": degraded, "load": under_load, "scopes": scopes, "deep": deep, "ingest": ingest}
+def trips(home: Path, options: argparse.Namespace) -> None:
+    """What a recall and an add wait for, counted between the client and PostgreSQL, near it and a network away."""
+    if options.url is None:
+        return
+    rows = []
+    for size in options.sizes:
+        where, scope = built(home, size, options)
+        for lag in (0.0, options.lag / 1000):
+            relay = wire.Relay(make_url(options.url).port or 5432, lag=lag)
+            near = make_url(options.url).set(host="127.0.0.1", port=relay.port).render_as_string(hide_password=False)
+            with Engram.open(near, index=where["index"]) as store:
+                settle(store, scope)
+                calls: dict[str, Ask] = {
+                    "recall": lambda question: store.memory(scope).recall(question, k=K),  # noqa: B023
+                    "add": lambda question: store.memory(f"{scope}-adds").add(f"{question} {time.time_ns()}"),  # noqa: B023
+                }
+                for name, call in calls.items():
+                    spent, asked = Times(), []
+                    for question in questions(options.queries, seed=5):
+                        with relay.counting() as seen, spent.one():
+                            call(question)
+                        asked.append((seen.trips, seen.statements))
+                    waited, said = np.median(asked, axis=0)
+                    rows.append([f"{size:,}", name, f"{lag * 1000:g}", f"{waited:.0f}", f"{said:.0f}", spent.at(50)])
+            relay.close()
+    table("Asked of PostgreSQL", ["facts", "", "lag each way, ms", "round trips", "statements", "p50"], rows)
+
+
+PARTS = {
+    "recall": recall,
+    "trips": trips,
+    "degraded": degraded,
+    "load": under_load,
+    "scopes": scopes,
+    "deep": deep,
+    "ingest": ingest,
+}
 
 
 def main() -> None:
@@ -302,6 +340,7 @@ def main() -> None:
     parser.add_argument("--raw-limit", type=int, default=100_000, help="facts up to which raw Chroma is built, too")
     parser.add_argument("--url", default=None, help="a PostgreSQL database; default directories below --keep")
     parser.add_argument("--index", default=None, help="with --url: the address of a Chroma server")
+    parser.add_argument("--lag", type=float, default=1.0, help="milliseconds each way of the network of `trips`")
     parser.add_argument("--peer", default=None, help="module:function, another memory to ask")
     options = parser.parse_args()
     if (options.url is None) != (options.index is None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,10 +34,16 @@ class Seen:
 
 
 class Relay:
-    """Forwards connections of one port to PostgreSQL on this machine. Close it when nothing is connected any more."""
+    """Forwards connections of a port of this machine to PostgreSQL. Close it when nothing is connected any more.
 
-    def __init__(self, port: int) -> None:
+    Args:
+        port: Of PostgreSQL on this machine.
+        lag: Seconds that whatever arrives waits before it is passed on, in each direction, as in a network.
+    """
+
+    def __init__(self, port: int, *, lag: float = 0.0) -> None:
         self._upstream = port
+        self._lag = lag
         self._lock = threading.Lock()
         self._seen = Seen()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -75,9 +82,9 @@ class Relay:
         with client, socket.create_connection(("127.0.0.1", self._upstream)) as server:
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            back = threading.Thread(target=_pump, args=(server, client, talk.answered), daemon=True)
+            back = threading.Thread(target=_pump, args=(server, client, talk.answered, self._lag), daemon=True)
             back.start()
-            _pump(client, server, talk.asked)
+            _pump(client, server, talk.asked, self._lag)
             back.join()
 
     def _note(self, name: str, text: str | None) -> None:
@@ -87,9 +94,10 @@ class Relay:
                 self._seen.texts.append(text)
 
 
-def _pump(source: socket.socket, target: socket.socket, tell: Callable[[bytes], None]) -> None:
+def _pump(source: socket.socket, target: socket.socket, tell: Callable[[bytes], None], lag: float) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(1 << 16):
+            time.sleep(lag)
             tell(data)
             target.sendall(data)
     for end in (source, target):
