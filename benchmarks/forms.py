@@ -1,4 +1,4 @@
-"""Other forms of the same labelled conversations: no ranking should be judged by one form alone. It measures nothing."""
+"""Other forms of the same labelled conversations; no ranking should be judged by one alone. It measures nothing."""
 
 from __future__ import annotations
 
