@@ -449,3 +449,20 @@ async def test_cite_has_an_async_twin(store):
     await memory.aadd("Ana lives in Lisbon.")
     recall = await memory.arecall("Where does Ana live?", cite=True)
     assert (await memory.aobserve(recall.id, "There [m1]")).used == (recall.facts[0].fact.id,)
+
+
+def test_unrelated_facts_told_in_a_row_are_found_in_a_script_without_spaces():
+    told = {
+        "娘は何を習っていますか？": "娘は二年前からチェロを習っています。",
+        "何のアレルギーがありますか？": "私はピーナッツのアレルギーがあります。",
+        "台所の壁を何色に塗りましたか？": "週末に台所の壁を緑色に塗りました。",
+        "うちの犬の名前は何ですか？": "うちの犬の名前はハチです。",
+        "夏にどこへ行きますか？": "夏に電車で京都へ行きます。",
+    }
+    at = datetime(2026, 1, 5, 9, tzinfo=UTC)
+    with Engram.open(":memory:") as engram:
+        memory = engram.memory("a")
+        memory.add(
+            [Message("user", text, at=at + timedelta(minutes=n), session="s") for n, text in enumerate(told.values())]
+        )
+        assert {asked: memory.recall(asked, k=1).facts[0].fact.text for asked in told} == told
