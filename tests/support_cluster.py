@@ -84,11 +84,13 @@ class Cluster:
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = [*self._prefix, str(self._home / "postgres"), "-D", str(self._data), *options]
-        self._process = subprocess.Popen(command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        log = self._data.with_suffix(".log")
+        with log.open("ab") as said:
+            self._process = subprocess.Popen(command, cwd="/", stdout=said, stderr=said)
         deadline = time.monotonic() + 30
         while not self._answers():
-            assert self._process.poll() is None, "PostgreSQL did not start"
-            assert time.monotonic() < deadline, "PostgreSQL did not come up"
+            assert self._process.poll() is None, f"PostgreSQL did not start:\n{log.read_text()[-2_000:]}"
+            assert time.monotonic() < deadline, f"PostgreSQL did not come up:\n{log.read_text()[-2_000:]}"
             time.sleep(0.05)
         return self
 

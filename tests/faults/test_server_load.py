@@ -119,13 +119,13 @@ def campaign(cluster: Cluster, place: Path, faults: list[Fault], *, kill_owner: 
     url = f"{cluster.url}?pool_size=2&max_overflow=1&answer_timeout=1&connect_timeout=2"
     pids: list[int] = []
     try:
-        with python(Path(__file__).with_name("crowd.py")) as process:
+        with python(Path(__file__).with_name("crowd.py")) as process, _killing(pids):
             assert process.stdin is not None
             assert process.stdout is not None
             request = {"count": WRITERS, "url": url, "index": chroma.url, "notes": str(notes), "exact_limit": LIMIT}
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
-            pids = json.loads(process.stdout.readline())
+            pids += json.loads(process.stdout.readline())
             assert wait_until(lambda: len(crowd.noted("opened")) == WRITERS, seconds=60)
             crowd.goes_on(8)
             if kill_owner:
@@ -147,11 +147,19 @@ def campaign(cluster: Cluster, place: Path, faults: list[Fault], *, kill_owner: 
             )
         check(crowd)
     finally:
+        chroma.stop()
+    return crowd
+
+
+@contextlib.contextmanager
+def _killing(pids: list[int]) -> Iterator[None]:
+    """Kill the writers at the end: while one of them runs, it holds the pipe whose end is waited for."""
+    try:
+        yield
+    finally:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        chroma.stop()
-    return crowd
 
 
 def check(crowd: Crowd) -> None:
