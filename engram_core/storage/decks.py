@@ -7,12 +7,14 @@ cost more than finding them; here a row is turned into its place in the arrays o
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -26,8 +28,10 @@ from engram_core.storage.codec import unspaced
 
 logger = logging.getLogger("engram")
 
-MAX_BYTES = 384 << 20
-"""Memory of all decks together; a deck that is alone over it starts anew."""
+LEAST_BYTES, SHARE = 384 << 20, 8
+"""Memory of all decks together: so much, or one in so many bytes of what there is; one alone over it starts anew."""
+_WHOLE_SHARE = 2 / 3
+"""A scope that needs no more of that memory is read whole in the background."""
 MAX_MEMBERS = 600
 """Originals of merged facts that are ranked at most, those of the best hits first."""
 _MAX_CHANGES = 300
@@ -37,6 +41,7 @@ _MOST_CHANGES = 20_000
 _ROW_OVERHEAD_BYTES = 700
 """Per row besides the vectors: ids, names, words and the rest of the arrays; measured."""
 _MAX_BITS_BYTES = 64 << 20
+_CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _PAGE = 100
 _ATTEMPTS = 5
 _REST_FACTOR = 3.0
@@ -329,13 +334,13 @@ class Decks:
     Args:
         ledger: Where the rows are.
         dimension: Of the store's vectors, asked at the first use.
-        max_bytes: Memory of all decks together.
+        max_bytes: Memory of all decks together; by default as much as the machine or the container suggests.
     """
 
-    def __init__(self, ledger: Ledger, dimension: Callable[[], int], *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, ledger: Ledger, dimension: Callable[[], int], *, max_bytes: int | None = None) -> None:
         self._ledger = ledger
         self._dimension = dimension
-        self._max_bytes = max_bytes
+        self._max_bytes = max_bytes or max(LEAST_BYTES, _memory() // SHARE)
         self._held: OrderedDict[int, Deck] = OrderedDict()
         self._lock = threading.Lock()
         self._chores: deque[Chore] = deque()
@@ -464,10 +469,10 @@ class Decks:
     def _fill_later(self, deck: Deck, state: ScopeState) -> None:
         """Have the rest of a scope read that is asked: what every row costs the first time is then paid beside recalls.
 
-        Only if it fits into half of the memory; of a larger scope the rows that recalls read are what is kept.
+        Only if it fits well into the memory; of a larger scope the rows that recalls read are what is kept.
         """
         deck.is_due = False
-        if state.rows * (deck.row_bytes + _ROW_OVERHEAD_BYTES) <= self._max_bytes / 2:
+        if state.rows * (deck.row_bytes + _ROW_OVERHEAD_BYTES) <= self._max_bytes * _WHOLE_SHARE:
             self._later(self._filling(deck, state.id))
 
     def _later(self, chore: Chore) -> None:
@@ -535,6 +540,20 @@ class Decks:
         """Approximate bytes held by all decks."""
         with self._lock:
             return sum(deck.size for deck in self._held.values())
+
+
+def _memory() -> int:
+    """Bytes of memory of the machine, or of the container if that has less; 0 where neither says."""
+    try:
+        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 0
+    for limit in _CONTAINER_LIMITS:
+        try:
+            found = min(found, int(Path(limit).read_text(encoding="ascii")))
+        except (OSError, ValueError):
+            continue  # no such file, or no limit in it
+    return found
 
 
 def _row_type(dimension: int) -> np.dtype[Any]:

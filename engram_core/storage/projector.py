@@ -46,8 +46,9 @@ LEASE_S = 15.0
 _RETRY_S = 2.0
 _FIT_EVERY = 10_000
 """Changes after which it is looked whether a growing collection should be written in larger steps."""
-_OPENING_S = 3.0
-"""How long after the store was opened a recall waits for its index to be; then it searches exactly."""
+_OPENING_S, _OPENING_S_PER_VECTOR = 3.0, 1e-5
+"""How long after the store was opened a recall waits for its index; then it searches exactly. The more vectors there
+are, the longer opening takes, and reading them."""
 _WORTH_WAITING = 10
 """Times the limit: in a larger scope reading all vectors takes longer, and more memory, than opening the index."""
 _SAMPLES = 8
@@ -100,7 +101,7 @@ class Projector:
         self._suspect: VectorIndex | None = None
         self._looked = 0.0
         self._has_looked = threading.Event()
-        self._opening_until = 0.0
+        self._opening_since = float("-inf")
         self._pace = Pace()
         self._is_reader = False
         self._problem: str | None = None
@@ -118,7 +119,8 @@ class Projector:
         if self._pid != os.getpid():
             return None
         if self._index is None and state.live > _WORTH_WAITING * self._exact_limit:
-            self._has_looked.wait(max(0.0, self._opening_until - time.monotonic()))
+            until = self._opening_since + _OPENING_S + _OPENING_S_PER_VECTOR * state.live
+            self._has_looked.wait(max(0.0, until - time.monotonic()))
         index, collection = self._index, self._collection(state)
         if index is None or index is self._suspect or collection is None:
             self._look_again()
@@ -166,7 +168,7 @@ class Projector:
                 if self._pid != os.getpid():
                     return  # a forked child: the parent's index is not ours to touch
                 self._thread = threading.Thread(target=self._loop, name="engram-index", daemon=True)
-                self._opening_until = time.monotonic() + _OPENING_S
+                self._opening_since = time.monotonic()
                 self._thread.start()
         self._wake.set()
 
@@ -448,7 +450,7 @@ class Projector:
         """Close the index and open it again; recalls wait for it."""
         index, self._index = self._index, None
         self._has_looked.clear()
-        self._opening_until = time.monotonic() + _OPENING_S
+        self._opening_since = time.monotonic()
         try:
             if index is not None:
                 self._finish(index)
