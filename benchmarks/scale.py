@@ -180,7 +180,7 @@ def recall(home: Path, options: argparse.Namespace) -> None:
     table("Store", ["facts", "open ms", "first recall ms", "own MB", "with mapped files MB", "disk MB"], stores)
 
 
-def settle(store: Engram, scope: str, seconds: float = 120.0) -> None:
+def settle(store: Engram, scope: str, seconds: float = 300.0) -> None:
     """Give what recalls set off in the background time to end: this is how a store is that has been up for a while."""
     memory, until = store.memory(scope), time.monotonic() + seconds
     for question in questions(WARM, seed=3):

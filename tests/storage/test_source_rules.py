@@ -86,9 +86,15 @@ def test_chroma_gets_no_filter_no_text_and_no_function() -> None:
             assert function.value is None, call.lineno
         if name == "query":
             assert ast.literal_eval(given["include"]) == ["distances"]
+        if name == "modify":
+            # Nothing that says what is found, no name and no metadata: how often it is written to disk, that is all.
+            assert given.keys() == {"configuration"}
+            assert "'hnsw'" in (said := ast.unparse(given["configuration"]))
+            assert said.count(":") == 2
+            assert "'sync_threshold'" in said
         seen.add(name)
     assert {"create_collection", "get_collection", "query"} <= seen
-    assert not seen & {"get_or_create_collection", "upsert", "update", "modify"}
+    assert not seen & {"get_or_create_collection", "upsert", "update"}
 
 
 def test_no_filter_anywhere_else_either() -> None:
