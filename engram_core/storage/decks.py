@@ -24,6 +24,7 @@ from engram_core.domain.errors import EngramError
 from engram_core.domain.fact import RECALLABLE
 from engram_core.measure.columns import NO_MEMBERS, Columns, members_of
 from engram_core.ports import Gathered, Indexed, Ledger, ScopeState, Uncounted
+from engram_core.storage.arrays import MOST_ROOM, lengthen
 from engram_core.storage.codec import unspaced
 
 logger = logging.getLogger("engram")
@@ -47,8 +48,7 @@ _ATTEMPTS = 5
 _REST_FACTOR = 3.0
 """The thread that fills decks rests so many times as long as it works: recalls come first."""
 _MAX_FREQUENCIES = 50_000
-_FIRST_ROOM, _MOST_ROOM = 1_024, 16_384
-"""Rows that the arrays grow by: making them larger is cheap, touching the new memory is not."""
+_FIRST_ROOM = 1_024
 
 _RECALLABLE = frozenset(status.value for status in RECALLABLE)
 _HIDDEN = frozenset({"erased", "quarantined"})
@@ -113,9 +113,7 @@ class Deck:
             self._bodies.append(b"")
             self._contexts.append(b"")
             if place == len(self._rows):
-                more = max(_FIRST_ROOM, min(place // 2, _MOST_ROOM))
-                # In place: the system moves the pages of a large array without copying them. No view outlives the lock.
-                self._rows.resize(place + more, refcheck=False)
+                lengthen(self._rows, max(_FIRST_ROOM, min(place // 2, MOST_ROOM)))
         return place
 
     def put(self, rows: Sequence[Indexed], scope_id: int) -> None:

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from engram_core.domain.fact import Status
 from engram_core.measure.columns import vectors
 from engram_core.ports import Hit, Ledger, ScopeState
+from engram_core.storage.arrays import MOST_ROOM, lengthen
 
 _PAGE = 2_000
 _KEPT_S = 60.0
 """How long a matrix stays when the index answers again: one that comes and goes must not cost a reading each time."""
-_MOST_ROOM = 16_384
-"""Rows that a large matrix grows by: making it larger is cheap, touching the new memory is not."""
 
 
 class _Matrix:
@@ -71,9 +70,8 @@ class _Matrix:
         if missing <= 0:
             return
         size = len(self.ids)
-        more = max(missing, min(size // 4, _MOST_ROOM))
-        # In place: the system moves the pages of a large array without copying them. Nobody else looks at it meanwhile.
-        self.values.resize((size + more, self.values.shape[1]), refcheck=False)
+        more = max(missing, min(size // 4, MOST_ROOM))
+        lengthen(self.values, more)
         self._is_vacant = np.concatenate([self._is_vacant, np.ones(more, dtype=np.bool_)])
         self.ids += [None] * more
         self._free += range(size + more - 1, size - 1, -1)

@@ -598,9 +598,7 @@ class Projector:
             return
         collection = self._collections.get(state.id)
         if collection is None:
-            collection = Collection(generation.id, state.id, _name(generation, state.id), 0, dirty=True)
-            index.create(collection.name, self._dimension())
-            index.fit(collection.name, state.live)  # before anything is written to it: it counts at once
+            collection = self._created(index, generation, state)
         elif not collection.dirty:
             collection = replace(collection, dirty=True)
             self._ledger.save_collections([collection])
@@ -631,6 +629,13 @@ class Projector:
                 index, collection = self._fitted(index, collection, index.count(collection.name))
             if rest and deadline == float("inf"):  # nobody waits for it
                 self._stopped.wait(rest)
+
+    def _created(self, index: VectorIndex, generation: Generation, state: ScopeState) -> Collection:
+        """An empty collection for a scope, fitted before anything is written to it: then it counts at once."""
+        collection = Collection(generation.id, state.id, _name(generation, state.id), 0, dirty=True)
+        index.create(collection.name, self._dimension())
+        index.fit(collection.name, state.live)
+        return collection
 
     def _fitted(self, index: VectorIndex, collection: Collection, size: int) -> tuple[VectorIndex, Collection]:
         """Have a collection that grew a lot written in larger steps from now on."""
@@ -679,9 +684,7 @@ class Projector:
             states = list(filter(self._belongs, self._large()))
             total, done = sum(state.live for state in states), 0
             for state in states:
-                collection = Collection(new_id, state.id, _name(building, state.id), 0, dirty=True)
-                index.create(collection.name, self._dimension())
-                index.fit(collection.name, state.live)
+                collection = self._created(index, building, state)
                 while rows := self._ledger.changes(state.id, collection.watermark, DRAIN_BATCH):
                     _apply(index, collection.name, rows)
                     collection = replace(collection, watermark=rows[-1].seq)
