@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import psycopg
 import pytest
@@ -18,12 +19,12 @@ from engram_core.testing.fault_contract import FaultContract, Opener, Trouble
 
 
 @contextmanager
-def full_disk(ledger: Ledger) -> Iterator[None]:
-    """The database may not grow by a page."""
+def full_disk(ledger: Ledger, room: int = 0) -> Iterator[None]:
+    """The database may grow by so many pages and no more."""
     assert isinstance(ledger, SqlLedger)
     with ledger._engines.writer.connect() as connection:
         pages = connection.execute(text("PRAGMA page_count")).scalar_one()
-        connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+        connection.execute(text(f"PRAGMA max_page_count = {pages + room}"))
     yield
     with ledger._engines.writer.connect() as connection:
         connection.execute(text("PRAGMA max_page_count = 1000000"))
@@ -102,14 +103,6 @@ def test_planted_bugs_are_found(bug: type[SqlLedger], sqlite_url: str) -> None:
 @pytest.mark.parametrize("bug", [TornLedger])
 def test_half_a_batch_on_a_full_disk_is_found(bug: type[SqlLedger], sqlite_url: str) -> None:
     with pytest.raises(AssertionError):
-        FaultContract().test_a_ledger_that_cannot_write_says_so_and_keeps_what_it_has((bug, sqlite_url), _nearly_full)
-
-
-@contextmanager
-def _nearly_full(ledger: Ledger) -> Iterator[None]:
-    """Room for some facts of a batch, not for all."""
-    assert isinstance(ledger, SqlLedger)
-    with ledger._engines.writer.connect() as connection:
-        pages = connection.execute(text("PRAGMA page_count")).scalar_one()
-        connection.execute(text(f"PRAGMA max_page_count = {pages + 40}"))
-    yield
+        # Room for some facts of a batch, not for all.
+        nearly_full = partial(full_disk, room=40)
+        FaultContract().test_a_ledger_that_cannot_write_says_so_and_keeps_what_it_has((bug, sqlite_url), nearly_full)

@@ -12,6 +12,7 @@ import random
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import chromadb  # noqa: F401 - loaded before the fork, so that a writer starts in milliseconds
@@ -26,14 +27,23 @@ CAP = 90
 THINGS = "red green blue cat dog house lisbon train coffee rain tea music book garden winter phone".split()
 
 
-def write(url: str, notes: str, seed: int, exact_limit: int) -> None:
-    """Add, forget and correct facts for ever; note what was acknowledged."""
-    chance = random.Random(seed)
+Note = Callable[[str, str, str], None]
+
+
+def noting(notes: str) -> Note:
+    """A function that appends what was done, to which fact, with which text, in one write."""
     file = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def note(what: str, id_: str, text: str) -> None:
         os.write(file, (json.dumps([what, id_, text]) + "\n").encode())
 
+    return note
+
+
+def write(url: str, notes: str, seed: int, exact_limit: int) -> None:
+    """Add, forget and correct facts for ever; note what was acknowledged."""
+    chance = random.Random(seed)
+    note = noting(notes)
     engram = Engram.open(url, embedder=WordHashEmbedder(), exact_limit=exact_limit)
     memory = engram.memory(SCOPE)
     note("opened", "", "")
@@ -61,17 +71,17 @@ def write(url: str, notes: str, seed: int, exact_limit: int) -> None:
 def nights(url: str, notes: str, seed: int, exact_limit: int) -> None:
     """Add facts about a few matters, consolidate them and forget down to a cap, for ever; note what was acknowledged."""
     chance = random.Random(seed)
-    file = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    note = noting(notes)
     engram = Engram.open(url, embedder=WordHashEmbedder(), exact_limit=exact_limit)
     memory = engram.memory(SCOPE)
     if memory.policy.max_facts != CAP:
         memory.set_policy(max_facts=CAP, auto_forget=True, protect_days=0.0)
-    os.write(file, (json.dumps(["opened", "", ""]) + "\n").encode())
+    note("opened", "", "")
     for number in range(10**9):
         matters = [" ".join(f"{thing}{number}m{m}" for thing in chance.sample(THINGS, 6)) for m in range(4)]
         texts = [f"{matter} s{seed}n{number}p{part}" for matter in matters for part in range(chance.choice((5, 7, 9)))]
         for fact in memory.add(texts, session=f"session {seed} {number}").facts:
-            os.write(file, (json.dumps(["added", fact.id, fact.text]) + "\n").encode())
+            note("added", fact.id, fact.text)
         if number % 3:
             memory.consolidate()
         else:
@@ -86,11 +96,7 @@ def nights(url: str, notes: str, seed: int, exact_limit: int) -> None:
 def erasures(url: str, notes: str, seed: int, exact_limit: int) -> None:
     """Add facts with a word of their own each and erase some, for ever; note what was begun and what was acknowledged."""
     chance = random.Random(seed)
-    file = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-    def note(what: str, id_: str, text: str) -> None:
-        os.write(file, (json.dumps([what, id_, text]) + "\n").encode())
-
+    note = noting(notes)
     engram = Engram.open(url, embedder=WordHashEmbedder(), exact_limit=exact_limit)
     memory = engram.memory(SCOPE)
     note("opened", "", "")
